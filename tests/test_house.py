@@ -42,6 +42,7 @@ ONE_IMPORTER = {
     "toolkit.pooling.order": "compiled loops: sorting along time",
     "toolkit.pooling.pooler": "one sequence, and the transformer for users of scikit-learn",
     "toolkit.report.decisions": "sections of one question, as its neighbours are",
+    "toolkit.models.screening": "scores of columns, apart from the rows that are prepared",
     "toolkit.report.leakage_page": "a page of its own, for one command",
     "toolkit.report.modality_views": "a part of the longest section, too long for one file",
     "toolkit.report.transfer_page": "a page of its own, for one command",

@@ -71,11 +71,16 @@ LIGHTGBM_FAULTS = {
     "too many leaves announced": ("num_leaves", lambda _: "1000000"),
     "no leaves": ("num_leaves", lambda _: "0"),
     "a leaf that is no number": ("leaf_value", put("nan")),
-    "an infinite threshold": ("threshold", put("inf")),
+    "an infinite threshold": ("threshold", put("1e999")),
     "a categorical split": ("decision_type", put(1)),
     "categories": ("num_cat", lambda _: "1"),
     "linear leaves": ("is_linear", lambda _: "1"),
     "a word for a number": ("internal_count", put("many")),
+    "a number that ends elsewhere": ("split_feature", put("1_0")),
+    "a control character between numbers": (
+        "leaf_weight",
+        lambda line: line.replace(" ", "\x1c"),
+    ),
     "too large a number": ("leaf_count", put(1 << 80)),
 }
 
@@ -97,6 +102,7 @@ LIGHTGBM_HEADS = {
     "another objective": ("multiclass num_class:3", "regression"),
     "fewer features": ("max_feature_idx=11", "max_feature_idx=0"),
     "more features": ("max_feature_idx=11", "max_feature_idx=99999999"),
+    "a number of features that ends elsewhere": ("max_feature_idx=11", "max_feature_idx=1_1"),
     "sizes that lead elsewhere": ("tree_sizes=", "tree_sizes=9"),
     "sizes below 0": ("tree_sizes=", "tree_sizes=-"),
     "a line twice": ("label_index=0", "label_index=0\nnum_class=3"),

@@ -3,6 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.feature_selection import f_classif
 
+from toolkit.models import Features, parse_screening, rank_columns
 from toolkit.models.linear import column_blocks, standard_deviations
 from toolkit.models.screening import (
     SCORES,
@@ -10,7 +11,6 @@ from toolkit.models.screening import (
     _f_scores,
     _gain_scores,
     _mutual_scores,
-    rank_features,
 )
 
 
@@ -61,9 +61,17 @@ def test_a_constant_column_has_scale_1_though_its_mean_is_rounded():
     assert standard_deviations(X).tolist() == [1]
 
 
+def rank(X, y, method):
+    """Positions of the features, the first to keep first."""
+    X, y = np.asarray(X, dtype=np.float32), np.asarray(y)
+    names, presets = tuple(map(str, range(X.shape[1]))), {"all": np.arange(X.shape[1])}
+    features = Features(X, names, np.ones(len(X), dtype=bool), presets)
+    return rank_columns(features, "all", method, np.arange(len(X)), y)
+
+
 def keep(X, y, method, n_kept):
     """Positions of the features to keep."""
-    return np.sort(rank_features(X, y, method)[:n_kept])
+    return np.sort(rank(X, y, method)[:n_kept])
 
 
 def test_scores_are_those_of_an_analysis_of_variance():
@@ -132,15 +140,15 @@ def test_as_many_classes_as_rows_still_give_an_order():
 
 
 @pytest.mark.parametrize(
-    ("y", "method", "message"),
+    ("X", "y", "message"),
     [
-        ([0, 1], "chi2", r"Unknown screening 'chi2'; choose among \['none', 'ftest', 'mut"),
-        ([1, 1], "ftest", r"2 rows of a single class"),
+        ([[0.0], [np.inf]], [0, 1], "inf at row 1, column 0"),
+        ([[0.0], [1.0]], [1, 1], r"2 rows of a single class"),
     ],
 )
-def test_what_cannot_be_screened_is_refused(y, method, message):
+def test_what_cannot_be_screened_is_refused(X, y, message):
     with pytest.raises(ValueError, match=message):
-        rank_features([[0.0], [1.0]], y, method)
+        rank(X, y, "ftest")
 
 
 @pytest.mark.parametrize("method", SCORES)
@@ -155,10 +163,10 @@ def test_every_method_says_the_same_twice_and_puts_constants_last(method, sample
     X, y = sample
     X = np.column_stack([np.full(len(y), 7.0), X, np.full(len(y), np.nan)])
 
-    ranking = rank_features(X, y, method)
+    ranking = rank(X, y, method)
 
     assert ranking[-2:].tolist() == [0, 13]
-    assert_array_equal(rank_features(X, y, method), ranking)
+    assert_array_equal(rank(X, y, method), ranking)
 
 
 def test_mutual_information_sees_a_difference_in_spread_that_f_does_not():
@@ -180,8 +188,16 @@ def test_gain_gives_a_copy_of_a_feature_little():
     weak = rng.normal(size=300) + 0.8 * y
     X = np.column_stack([strong, strong, strong, weak])
 
-    assert set(rank_features(X, y, "ftest")[:3]) == {0, 1, 2}
-    assert 3 in rank_features(X, y, "gain")[:2]
+    assert set(rank(X, y, "ftest")[:3]) == {0, 1, 2}
+    assert 3 in rank(X, y, "gain")[:2]
+
+
+def test_a_gain_is_that_among_all_columns_of_a_wide_table(gappy):
+    y = np.arange(len(gappy)) % 2
+    gappy[:, [3, 1050]] += 3 * y[:, None]
+
+    expected = np.argsort(-_gain_scores(gappy, y), kind="stable")
+    assert_array_equal(rank(gappy, y, "gain"), expected)
 
 
 def test_features_without_gain_follow_by_their_f():
@@ -202,3 +218,9 @@ def test_gain_takes_classes_by_any_name():
     X = rng.normal(size=(200, 5)).astype(np.float32)
 
     assert_array_equal(_gain_scores(X, 3 * y), _gain_scores(X, y))
+
+
+@pytest.mark.parametrize("screening", ["chi2-5", "ftest", "ftest-0", "auto"])
+def test_a_screening_that_is_no_method_with_a_number_is_refused(screening):
+    with pytest.raises(ValueError, match=f"Unknown screening '{screening}'; choose none, or"):
+        parse_screening(screening)

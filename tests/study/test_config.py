@@ -44,7 +44,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
         ({"screening": "ftest"}, "choose auto, none, ftest-N, mutual-N or gain-N"),
         ({"screening": "auto,none"}, "auto stands alone"),
         ({"device": "tpu"}, "--device 'tpu': .*'cpu' or 'cuda'"),
-        ({"wide": "maybe"}, "--wide 'maybe': .*'reduce' or 'keep'"),
+        ({"wide": "maybe"}, "--wide 'maybe': .*'screen', 'reduce' or 'keep'"),
         ({"space": {"catboost": {}}}, "--space .*'lightgbm' or 'xgboost'"),
         ({"grid": {"lightgbm": {}}}, r"^\[grid\] is for --sampler grid"),
         ({"space": {"lightgbm": {}}, "sampler": "grid"}, r"^\[space\] is not for --sampler"),
@@ -228,6 +228,7 @@ def test_a_grid_reads_back_as_the_same_study(tmp_path):
 
 def test_what_was_not_asked_leaves_the_identity_of_an_older_folder_alone():
     assert not {"space", "grid", "wide", "device"} & set(StudyConfig().identity())
+    assert StudyConfig(wide="reduce").identity() == StudyConfig().identity()
     assert StudyConfig(wide="keep").identity()["wide"] == "keep"
 
 

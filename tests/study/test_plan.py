@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from toolkit.files import FolderError
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.plan import plan_study
 from toolkit.study.runner import _make_tasks
@@ -59,9 +60,41 @@ def test_columns_are_counted_as_they_will_be_pooled(corpus, tmp_path):
     files = {"audio": (tmp_path / "wide.npy",) * len(basic.manifest)}
     manifest = replace(basic.manifest, paths={**basic.manifest.paths, **files})
     wide = replace(basic, manifest=manifest)
-    assert wide.estimate().columns["audio"] == 3000  # basic would be 21,000
-    keep = replace(wide, options=replace(wide.options, most_columns=None))
-    assert keep.estimate().columns["audio"] == 21_000
+    assert wide.estimate().columns["audio"] == 5000  # basic would be 21,000
+    for way, expected in (("reduce", 3000), ("keep", 21_000)):
+        other = replace(wide, options=plan(corpus, statistics="basic", wide=way).options)
+        assert other.estimate().columns["audio"] == expected
+
+
+def test_a_screen_of_very_wide_modalities_belongs_to_the_study_of_these_alone(
+    corpus, tmp_path, monkeypatch
+):
+    made = {"out": tmp_path, "modality": ("visual", "text")}
+    screened, reduced = plan(corpus, **made), plan(corpus, wide="reduce", **made)
+    tables = {name: screened.pool(name) for name in ("visual", "text")}
+    both = [each.make_provenance(tables.values()) for each in (screened, reduced)]
+    assert [each["identity"] for each in both] == [both[0]["identity"]] * 2
+    assert both[0]["data"] == both[1]["data"]  # of narrow modalities
+
+    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 100)
+    screened, reduced = plan(corpus, **made), plan(corpus, wide="reduce", **made)
+    now, before = (each.make_provenance(tables.values()) for each in (screened, reduced))
+
+    assert now["data"]["screened"] == {"visual": "ftest-5000"}
+    assert screened.search_name(now, ["visual"]) == "corpus"
+    shared = replace(screened, config=screened.config.model_copy(update={"storage": "s://x"}))
+    assert shared.search_name(now, ["visual"]) != shared.search_name(before, ["visual"])
+    folder = screened.folder
+    folder.write_provenance(before, None)
+    with pytest.raises(FolderError, match=r"Changed: --wide for visual \(its earlier"):
+        folder.check_identity(now)
+    folder.check_identity(screened.make_provenance([tables["text"]]))
+    # A modality that comes later brings its own screen, and one that is left out keeps it.
+    alone = screened.make_provenance([tables["text"]])
+    folder.write_provenance(alone, None)
+    folder.write_provenance(now, folder.check_identity(now))
+    folder.write_provenance(alone, folder.check_identity(alone))
+    assert folder.check_identity(now)["data"]["screened"] == {"visual": "ftest-5000"}
 
 
 def test_auto_is_resolved_before_anything_depends_on_it(corpus):

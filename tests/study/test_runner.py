@@ -17,6 +17,7 @@ from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.runner import _rebuild_report, run_study
+from toolkit.study.verify import _verify_study
 from toolkit.validation import LeakageError
 
 SMALL = {
@@ -508,6 +509,7 @@ def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
 ):
     monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 60)
     options = SMALL | {"modality": ("visual",), "statistics": "rich", "trials": 1}
+    options["wide"] = "reduce"
 
     run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "w", **options))
 
@@ -517,6 +519,35 @@ def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
     assert {
         unit["record"]["reduced"]["visual"]["rich"]["n_columns"] for unit in params.values()
     } == {56}
+    report = (tmp_path / "w" / "report.md").read_text()
+    assert "visual took basic statistics of visual (56 columns) in place of rich" in report
+
+
+@pytest.mark.usefixtures("no_drawings")
+def test_a_very_wide_modality_is_screened_in_words_and_in_the_record(
+    corpus, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 60)
+    monkeypatch.setattr("toolkit.validation.fits.WIDE_SCREEN", "ftest-20")
+    options = SMALL | {"modality": ("visual",), "statistics": "rich", "trials": 1}
+    folder = tmp_path / "w"
+
+    run_study(StudyConfig(data=corpus / "dataset.csv", out=folder, **options))
+
+    said = "visual: 144 columns are more than 60; "
+    assert any(said in message for message in caplog.messages)
+    params = json.loads((folder / "internal" / "params.json").read_text())["visual"]
+    assert {unit["params"]["screening"] for unit in params.values()} == {"ftest-20"}
+    assert {unit["record"]["n_features"] for unit in params.values()} == {20}
+    assert "ftest-20 replaced the screening none" in (folder / "report.md").read_text()
+    for kind in ("visual", "visual-logistic"):
+        entries = StudyFolder(folder).read_unit(kind, 0).ledger
+        assert {"screen"} <= {entry["role"] for entry in entries}
+    assert not [each for check in _verify_study(folder)[0] for each in check.differences]
+    text = (folder / "study.toml").read_text()
+    (folder / "study.toml").write_text(text.replace('wide = "screen"', 'wide = "reduce"'))
+    named = [each for check in _verify_study(folder)[0] for each in check.differences]
+    assert "study.toml: wide is 'reduce'; provenance.json says 'screen'." in named
 
 
 @pytest.mark.usefixtures("no_drawings")

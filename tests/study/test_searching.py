@@ -3,6 +3,7 @@
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.searching import bound_memory, widest_fit
 from toolkit.study.searching import make_search_options as resolve
 from toolkit.validation import (
     IMBALANCE_AUTO,
@@ -10,6 +11,7 @@ from toolkit.validation import (
     MOST_COLUMNS,
     SCREENING_AUTO,
     SearchOptions,
+    estimate_memory,
 )
 
 
@@ -18,7 +20,7 @@ def test_unsaid_options_are_those_of_the_search():
 
     for name in ("boosters", "statistics", "screening", "imbalance", "sampler", "spaces"):
         assert getattr(options, name) == getattr(unsaid, name)
-    assert options.most_columns == MOST_COLUMNS
+    assert (options.screen_above, options.most_columns) == (MOST_COLUMNS, None)
 
 
 def test_auto_is_less_beside_a_grid():
@@ -47,8 +49,44 @@ def test_a_table_changes_the_space_of_its_booster_and_no_other():
     assert options.spaces["lightgbm"] == SearchOptions().spaces["lightgbm"]
 
 
-def test_all_columns_are_kept_where_that_is_asked():
-    assert resolve(StudyConfig(wide="keep")).most_columns is None
+def test_very_wide_modalities_are_reduced_or_kept_where_that_is_asked():
+    reduced, kept = (resolve(StudyConfig(wide=way)) for way in ("reduce", "keep"))
+
+    assert (reduced.screen_above, reduced.most_columns) == (None, MOST_COLUMNS)
+    assert kept.screen_above is kept.most_columns is None
+
+
+@pytest.mark.parametrize(
+    ("widths", "screening", "expected"),
+    [
+        ([[20_000, 19_000]], "auto", 39_000),  # no table is too wide
+        ([[20_001, 500]], "auto", 5_000),
+        ([[20_001, 500]], "ftest-500", 5_000),  # of the logistic baseline
+        ([[20_001, 500]], "none,mutual-9000", 9_000),
+        ([[20_001, 500]], "none,mutual-30000", 20_501),
+        ([[20_001], [7_000]], "auto", 5_000),
+        ([[20_001, 500]], "gain-500", 20_501),  # which a booster of all columns tells
+    ],
+)
+def test_the_widest_fit_of_a_very_wide_modality_is_that_of_its_screens(
+    widths, screening, expected
+):
+    options = resolve(StudyConfig(screening=screening))
+    whole = resolve(StudyConfig(screening=screening, wide="keep"))
+
+    assert widest_fit(widths, options) == expected
+    assert widest_fit(widths, whole) == max(map(sum, widths))
+
+
+def test_memory_is_bounded_by_the_widest_fit_and_tables_side_by_side():
+    options = resolve(StudyConfig(imbalance="none"))
+
+    alone, early = (
+        bound_memory(100, [w], options, n_classes=4) for w in ([30_000], [30_000, 700])
+    )
+
+    assert alone == estimate_memory(100, 5_000, rounds=4 * 300, resampled=False)
+    assert early == alone + 4 * 100 * 30_700
 
 
 @pytest.mark.parametrize("table", ["space", "grid"])

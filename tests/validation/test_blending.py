@@ -477,7 +477,7 @@ def tune(manifest, values, fold, folds, *, labels=None, present=None, metric="lo
     labels = manifest.labels if labels is None else labels
     features = make_features(values, present)
     ledger = Ledger("text-logistic", fold, manifest.utterances, manifest.speakers)
-    model, multiple = tune_logistic(
+    model, _, multiple = tune_logistic(
         features,
         labels,
         fold.train[features.present[fold.train]],

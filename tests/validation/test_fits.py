@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.feature_selection import f_classif
 
-from toolkit.models import Features, prepare, split_params
+from toolkit.models import Features, prepare, rank_columns, split_params
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.linear import LinearPath
 from toolkit.pooling import PRESETS
@@ -414,6 +415,44 @@ def test_a_preset_whose_statistics_are_not_there_cannot_stand_in():
     assert len(features.presets[",".join(table.statistics)]) == 30 * 17
 
 
+@pytest.mark.parametrize(("most", "screen"), [(540, "none"), (539, "ftest-5000")])
+@pytest.mark.parametrize("asked", ["rich", ",".join(RICH)])
+def test_a_very_wide_modality_keeps_its_columns_and_is_screened(tables, most, screen, asked):
+    for taken in (tables, tables[:1]):
+        features = make_features(taken, (asked, "basic"), screen_above=most)
+
+        assert features.screen == screen
+        assert len(features.presets[asked]) == sum(len(table.names) for table in taken)
+        assert not features.reduced
+
+
+def test_modalities_that_are_very_wide_together_alone_are_not_screened(tables):
+    features = make_features((*tables, make_table("audio", 29)), ("rich",), screen_above=540)
+
+    assert features.screen == "none"
+
+
+def test_columns_are_ranked_without_a_copy_of_all(monkeypatch):
+    labels, rows = np.arange(40) % 3, np.arange(10, 40)
+    values = np.random.default_rng(0).normal(size=(40, 2500)).astype(np.float32)
+    features = Features(values, tuple(map(str, range(2500))), labels >= 0, {})
+    columns = np.arange(2499, 99, -1)  # a preset's columns may be in another order
+    features = replace(features, presets={"rich": columns})
+    taken, take = [], Features.take
+
+    def count(self, rows, columns):
+        taken.append(len(columns))
+        return take(self, rows, columns)
+
+    monkeypatch.setattr(Features, "take", count)
+
+    ranking = rank_columns(features, "rich", "ftest", rows, labels)
+
+    scores, _ = f_classif(values[np.ix_(rows, columns)].astype(np.float64), labels[rows])
+    np.testing.assert_array_equal(ranking, np.argsort(-scores, kind="stable"))
+    assert taken == [1024, 1024, 352]
+
+
 def test_an_utterance_is_there_where_any_table_has_it(tables):
     gone = np.array([False, True, False, True, True])
     visual = replace(tables[0], present=gone)
@@ -484,4 +523,5 @@ def test_each_further_thing_needs_more():
 
     assert estimate_memory(1000, 5000) > plain
     assert estimate_memory(1000, 5000, resampled=False, side_by_side=5000) - plain == 2e7
+    assert estimate_memory(1000, 5000, resampled=False, rounds=800) - plain == 4 * 1000 * 800
     assert estimate_memory(1000, 5000, logistic=True) < plain

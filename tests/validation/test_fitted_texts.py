@@ -105,7 +105,7 @@ def test_the_baseline_and_the_fixed_configuration_are_fitted_so_too(
     for each in (texts, changed(fold.test)):
         features = make_features(each)
         ledger = Ledger("text-logistic", fold, manifest.utterances, manifest.speakers)
-        model, _ = tune_logistic(
+        model, _, _ = tune_logistic(
             features,
             manifest.labels,
             fold.train,

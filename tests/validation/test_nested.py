@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from toolkit.models import Features
+from toolkit.models.boosters import make_training_data
 from toolkit.validation.folds import make_folds, speaker_folds
 from toolkit.validation.ledger import LeakageError, audit_entries
 from toolkit.validation.nested import (
@@ -329,6 +330,76 @@ def test_what_very_wide_tables_were_reduced_to_is_in_the_record(manifest, values
     )
 
     assert boosted.record["reduced"] == logistic.record["reduced"] == reduced
+
+
+def test_units_of_a_very_wide_modality_are_those_of_its_screen(
+    manifest, values, fold, monkeypatch
+):
+    features = replace(make_features(values), screen="ftest-5")
+    options = replace(OPTIONS, screening=("none",), n_trials=1)
+    given = {"system": "text", "protocol": Protocol()}
+    widths = []
+
+    def count(kind, X, *args, **named):
+        widths.append(X.shape[1])
+        return make_training_data(kind, X, *args, **named)
+
+    for module in ("models.preparation", "validation.fits"):
+        monkeypatch.setattr(f"toolkit.{module}.make_training_data", count)
+
+    unit = run_unit(manifest, features, fold, options=options, **given)
+
+    asked = run(manifest, values, fold, screening=("ftest-5",), n_trials=1)
+    assert unit.search.params["screening"] == "ftest-5"
+    assert np.array_equal(unit.proba, asked.proba)
+    assert model_text(unit) == model_text(asked)
+    assert unit.ledger == asked.ledger
+    assert set(widths) == {5}  # nothing bins all columns
+    assert unit.record == asked.record | {"screened": "ftest-5"}
+
+
+def test_the_baseline_of_a_very_wide_modality_is_screened_in_each_fit(manifest, values, fold):
+    given = {"system": "text-logistic", "protocol": Protocol()}
+    given |= {"statistics": "rich", "metric": "f1_micro"}
+
+    features = replace(make_features(values), screen="ftest-3")
+
+    unit = run_logistic_unit(manifest, features, fold, **given)
+
+    kept = run_logistic_unit(manifest, make_features(values[:, :3]), fold, **given)
+
+    # The first three columns alone hold a signal.
+    assert np.array_equal(unit.proba, kept.proba)
+    screened, trained = (
+        [(entry["fit"], entry["rows"]) for entry in unit.ledger if entry["role"] == role]
+        for role in ("screen", "train")
+    )
+    assert screened == [entry for entry in trained if entry[0] != "class shares"]
+    assert not [entry for entry in kept.ledger if entry["role"] == "screen"]
+    assert (unit.record["n_features"], unit.record["screened"]) == (3, "ftest-3")
+
+
+def test_held_out_people_choose_no_column_of_the_baseline(manifest, values, fold):
+    # Without the held-out rows the last column is the worst of all, with them the fourth.
+    values = values.copy()
+    values[fold.train, 11] = np.random.default_rng(0).permutation(len(fold.train))
+    planted = values.copy()
+    planted[fold.test, 11] = 1e4 * manifest.labels[fold.test]
+
+    one, other = (
+        run_logistic_unit(
+            manifest,
+            replace(make_features(each), screen="ftest-4"),
+            fold,
+            system="text-logistic",
+            statistics="rich",
+            metric="f1_micro",
+            protocol=Protocol(),
+        )
+        for each in (values, planted)
+    )
+
+    assert np.array_equal(one.proba, other.proba)
 
 
 def test_the_record_says_how_trials_were_proposed_and_of_no_reduction(unit):

@@ -12,7 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from toolkit.models import BoosterError, Features, rank_features, split_params
+from toolkit.models import BoosterError, Features, rank_columns, split_params
 from toolkit.models.spaces import make_grid
 from toolkit.validation import search
 from toolkit.validation import search as proposals
@@ -422,6 +422,19 @@ def test_a_screen_that_keeps_everything_is_no_choice(make_fits):
     assert proposals._choices(make_fits(), options)["screening"] == ("none", "ftest-6")
 
 
+def test_in_a_very_wide_modality_a_screen_stands_for_none(make_fits):
+    fits = make_fits()
+    fits.features = replace(fits.features, screen="ftest-6")
+
+    for asked, expected in {
+        ("none", "ftest-3"): ("ftest-6", "ftest-3"),
+        ("gain-3", "none", "ftest-6"): ("gain-3", "ftest-6"),
+        ("ftest-3",): ("ftest-3",),
+    }.items():
+        options = SearchOptions(screening=asked)
+        assert proposals._choices(fits, options)["screening"] == expected
+
+
 def test_rounds_are_where_the_mean_curve_is_lowest():
     # Means 2.0, 1.5, 1.75: each curve alone has its minimum elsewhere.
     curves = [np.array([2.0, 2.0, 1.5]), np.array([2.0, 1.0, 2.0])]
@@ -552,9 +565,9 @@ def test_a_ranking_is_made_once_for_all_screens_of_a_method(make_fits, folds, mo
 
     def count(*args):
         calls.append(args)
-        return rank_features(*args)
+        return rank_columns(*args)
 
-    monkeypatch.setattr("toolkit.validation.fits.rank_features", count)
+    monkeypatch.setattr("toolkit.validation.fits.rank_columns", count)
     options = replace(OPTIONS, racing=False, screening=("ftest-6", "ftest-3"), n_trials=6)
 
     found = search_params(make_fits(), folds, options)

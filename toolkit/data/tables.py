@@ -101,13 +101,17 @@ def _load_version(signature: tuple[Any, ...], chosen: str) -> NumberTable | str:
     try:
         if file.suffix.casefold() != ".parquet":
             return _arrange(_Text(file, chosen), file)
-        found = _arrange(_Parquet(file, chosen), file)
-        from pyarrow import default_memory_pool  # noqa: PLC0415  (an extra)
-
-        default_memory_pool().release_unused()
-        return found
+        return _read_parquet(file, chosen)
     except SequenceError as error:
         return str(error)
+
+
+def _read_parquet(file: Path, chosen: str) -> NumberTable:
+    found = _arrange(_Parquet(file, chosen), file)
+    from pyarrow import default_memory_pool  # noqa: PLC0415  (an extra)
+
+    default_memory_pool().release_unused()
+    return found
 
 
 class _Text:

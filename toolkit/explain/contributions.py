@@ -11,6 +11,7 @@ booster's own contributions, in the same blocks.
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar
 
@@ -502,7 +503,12 @@ def family_of(statistic: str) -> str:
 
 def parse_names(names: Sequence[str]) -> list[FeatureName]:
     """Parse feature names such as ``"visual__p90__0412"``."""
-    return [FeatureName.parse(name) for name in names]
+    return list(_parse_once(tuple(names)))
+
+
+@lru_cache(maxsize=4)
+def _parse_once(names: tuple[str, ...]) -> tuple[FeatureName, ...]:
+    return tuple(map(FeatureName.parse, names))
 
 
 def centre(contributions: NDArray[np.float64], trained: ArrayLike) -> NDArray[np.float64]:

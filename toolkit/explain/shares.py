@@ -285,6 +285,8 @@ def explain_permuted(
     """
     rows = fold.train[features.present[fold.train]]
     tested = fold.test[features.present[fold.test]]
+    shared: Any = {"n_classes": n_classes, "ledger": ledger, "seed": seed}
+    bins = InnerFits(features, labels, rows, **shared)
     totals = []
     for repeat in range(n_repeats):
         # Among the training rows alone: they keep their classes where labels move between
@@ -292,9 +294,7 @@ def explain_permuted(
         shuffled = labels.copy()
         own = derive_seed(seed, "permuted", repeat)
         shuffled[rows] = permute_labels(labels[rows], speakers[rows], own)
-        fits = InnerFits(
-            features, shuffled, rows, n_classes=n_classes, ledger=ledger, seed=seed
-        )
+        fits = InnerFits(features, shuffled, rows, **shared, bins=bins)
         fit = f"permuted labels {repeat}"
         booster, prepared = fits.fit(params, rows, fit=fit, n_rounds=n_rounds)
         if linear is not None:

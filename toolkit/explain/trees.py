@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from types import ModuleType
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from toolkit.explain.treeshap import Edges
     from toolkit.models import FittedBooster
 
-    Tree = dict[str, NDArray[Any]]
+    #: Nodes of each tree; arrays of all nodes; class of each tree; margins before the trees.
+    _Trees = tuple[NDArray[np.int64], dict[str, Any], NDArray[np.int64], NDArray[np.float64]]
 
 # Bits of LightGBM's decision_type: categorical split, default side, two of the missing type.
 _CATEGORICAL: Final = 1
@@ -68,17 +70,16 @@ class Forest:
     def of(cls, booster: FittedBooster) -> Self:
         """Read the trees of a booster from its library's own format."""
         read = {"lightgbm": _read_lightgbm, "xgboost": _read_xgboost}[booster.kind]
-        trees, classes, intercept = read(booster.to_bytes())
-        starts = np.cumsum([0, *(len(tree["left"]) for tree in trees)])
-        for tree, start in zip(trees, starts.tolist(), strict=False):
-            for side in ("left", "right"):
-                tree[side] = np.where(tree[side] < 0, -1, tree[side] + start)
-        joined = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
+        sizes, nodes, classes, intercept = read(booster.to_bytes())
+        starts = np.cumsum([0, *sizes])
+        for side in ("left", "right"):
+            first = np.repeat(starts[:-1], sizes)
+            nodes[side] = np.where(nodes[side] < 0, -1, nodes[side] + first)
         # Fractions of cover are divided by, so none may be 0.
-        if not (joined["cover"] > 0).all():
+        if not (nodes["cover"] > 0).all():
             raise UnsupportedTreeError("it has leaves that no training row reached")
         return cls(
-            **joined,
+            **nodes,
             starts=starts,
             classes=classes,
             intercept=intercept,
@@ -131,58 +132,61 @@ class Forest:
         return TreeLayout(edges, columns, n_players, trees, expected, int(depth))
 
 
-def _read_lightgbm(content: bytes) -> tuple[list[Tree], NDArray[np.int64], NDArray[np.float64]]:
+def _read_lightgbm(content: bytes) -> _Trees:
     head, *blocks = content.decode().partition("\nend of trees")[0].split("\nTree=")
-    general = _fields(head)
-    n_classes = int(general["num_tree_per_iteration"])
-    trees = [_read_lightgbm_tree(_fields(block)) for block in blocks]
-    return trees, np.arange(len(trees)) % n_classes, np.zeros(n_classes)
-
-
-def _fields(block: str) -> dict[str, str]:
-    parts = (line.partition("=") for line in block.splitlines())
-    return {name: value for name, equals, value in parts if equals}
-
-
-def _read_lightgbm_tree(fields: Mapping[str, str]) -> Tree:
-    if fields.get("is_linear", "0") != "0":
+    n_classes = int(_fields(head)["num_tree_per_iteration"])
+    trees = [_fields(block) for block in blocks]
+    if any(tree.get("is_linear", "0") != "0" for tree in trees):
         raise ValueError(
             "The LightGBM model has linear leaves, of which LightGBM itself gives no "
             "contributions; train without linear_tree to have it explained."
         )
 
-    def read(name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        return np.array(fields[name].split(), dtype)
+    def read(name: str, dtype: type[np.generic] = np.int64) -> NDArray[Any]:
+        return np.array(" ".join(tree[name] for tree in trees).split(), dtype)
 
-    n_leaves = int(fields["num_leaves"])
-    kinds = read("decision_type", np.int64)
+    kinds, thresholds = read("decision_type"), read("threshold", np.float64)
     missing = kinds >> 2
     if (kinds & _CATEGORICAL).any():
         raise UnsupportedTreeError("it has categorical splits")
     if (missing == _MISSING_ZERO).any():
         raise UnsupportedTreeError("it takes zeros for missing values")
-    thresholds = read("threshold", np.float64)
+    n_leaves = read("num_leaves")
     n_splits = n_leaves - 1
-    ends = np.full(n_leaves, -1)
-    # A child below 0 is the leaf ~child; this layout puts leaves after all splits.
-    children = {}
-    for side in ("left", "right"):
-        child = read(f"{side}_child", np.int64)
-        children[side] = np.concatenate([np.where(child < 0, n_splits + ~child, child), ends])
-    covers = np.concatenate([read(f"{k}_count", np.float64) for k in ("internal", "leaf")])
-    if n_leaves == 1:  # LightGBM counts no rows in a tree without splits
-        covers = np.ones(1)
-    # A split without a missing type takes a missing value for 0.
-    missing_left = np.where(
-        missing == _MISSING_NAN, (kinds & _DEFAULT_LEFT) != 0, thresholds >= 0
-    )
-    return children | {
-        "feature": np.concatenate([read("split_feature", np.int64), ends]),
-        "threshold": np.concatenate([_round_down(thresholds), np.zeros(n_leaves, np.float32)]),
-        "missing_left": np.concatenate([missing_left, np.zeros(n_leaves, dtype=bool)]),
-        "cover": covers,
-        "value": np.concatenate([np.zeros(n_splits), read("leaf_value", np.float64)]),
+    # This layout puts the leaves of a tree after all of its splits.
+    is_leaf = np.repeat([False, True] * len(trees), np.stack([n_splits, n_leaves], 1).ravel())
+
+    def place(of_splits: NDArray[Any], of_leaves: ArrayLike) -> NDArray[Any]:
+        nodes = np.empty(len(is_leaf), of_splits.dtype)
+        nodes[~is_leaf], nodes[is_leaf] = of_splits, of_leaves
+        return nodes
+
+    def read_children(name: str) -> NDArray[Any]:
+        child = read(name)  # below 0 it is the leaf ~child
+        return place(np.where(child < 0, np.repeat(n_splits, n_splits) + ~child, child), -1)
+
+    for tree in trees:
+        if tree["num_leaves"] == "1":  # LightGBM counts no rows in a tree without splits
+            tree["leaf_count"] = "1"
+    nodes = {
+        "left": read_children("left_child"),
+        "right": read_children("right_child"),
+        "feature": place(read("split_feature"), -1),
+        "threshold": place(_round_down(thresholds), 0),
+        # A split without a missing type takes a missing value for 0.
+        "missing_left": place(
+            np.where(missing == _MISSING_NAN, (kinds & _DEFAULT_LEFT) != 0, thresholds >= 0),
+            False,
+        ),
+        "cover": place(read("internal_count", np.float64), read("leaf_count", np.float64)),
+        "value": place(np.zeros(len(kinds)), read("leaf_value", np.float64)),
     }
+    return n_splits + n_leaves, nodes, np.arange(len(trees)) % n_classes, np.zeros(n_classes)
+
+
+def _fields(block: str) -> dict[str, str]:
+    parts = (line.partition("=") for line in block.splitlines())
+    return {name: value for name, equals, value in parts if equals}
 
 
 def _round_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -194,32 +198,31 @@ def _round_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
-def _read_xgboost(content: bytes) -> tuple[list[Tree], NDArray[np.int64], NDArray[np.float64]]:
+def _read_xgboost(content: bytes) -> _Trees:
     learner = json.loads(content)["learner"]
     model = learner["gradient_booster"]["model"]
     shape = learner["learner_model_param"]
     score = np.array(shape["base_score"].strip("[]").split(","), dtype=np.float32)
-    trees = [_read_xgboost_tree(tree) for tree in model["trees"]]
-    intercept = np.broadcast_to(score.astype(np.float64), int(shape["num_class"]))
-    return trees, np.array(model["tree_info"], dtype=np.int64), intercept.copy()
 
+    def read(name: str, dtype: type[np.generic] = np.int64) -> NDArray[Any]:
+        return np.array(list(chain.from_iterable(t[name] for t in model["trees"])), dtype)
 
-def _read_xgboost_tree(fields: Mapping[str, Any]) -> Tree:
-    if any(fields["split_type"]):
+    if read("split_type").any():
         raise UnsupportedTreeError("it has categorical splits")
-    left = np.array(fields["left_children"], dtype=np.int64)
-    numbers = np.array(fields["split_conditions"], dtype=np.float32)
-    leaf = left < 0
-    return {
+    left, numbers = read("left_children"), read("split_conditions", np.float32)
+    nodes = {
         "left": left,
-        "right": np.array(fields["right_children"], dtype=np.int64),
-        "feature": np.where(leaf, -1, np.array(fields["split_indices"], dtype=np.int64)),
+        "right": read("right_children"),
+        "feature": np.where(left < 0, -1, read("split_indices")),
         # XGBoost goes left where x < t, which is x <= the float32 below t.
         "threshold": np.nextafter(numbers, np.float32(-np.inf)),
-        "missing_left": np.array(fields["default_left"], dtype=bool),
-        "cover": np.array(fields["sum_hessian"], dtype=np.float32).astype(np.float64),
-        "value": np.where(leaf, numbers.astype(np.float64), 0.0),
+        "missing_left": read("default_left", np.bool_),
+        "cover": read("sum_hessian", np.float32).astype(np.float64),
+        "value": np.where(left < 0, numbers.astype(np.float64), 0.0),
     }
+    sizes = np.array([len(tree["left_children"]) for tree in model["trees"]])
+    intercept = np.broadcast_to(score.astype(np.float64), int(shape["num_class"]))
+    return sizes, nodes, np.array(model["tree_info"], dtype=np.int64), intercept.copy()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,9 +15,9 @@ from toolkit.models.preparation import (
     balance_rows,
     parse_screening,
     prepare,
+    rank_columns,
     split_params,
 )
-from toolkit.models.screening import rank_features
 from toolkit.models.spaces import GRIDS, SPACES
 
 __all__ = [
@@ -33,6 +33,6 @@ __all__ = [
     "class_priors",
     "parse_screening",
     "prepare",
-    "rank_features",
+    "rank_columns",
     "split_params",
 ]

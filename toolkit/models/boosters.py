@@ -172,7 +172,7 @@ def fit_booster(
             on_round(full)
         return patience is not None and len(curve) - 1 - lowest >= patience
 
-    library = find_library(data.kind)
+    library, content = find_library(data.kind), b""
     with library.own_errors():
         model = library.train(
             data,
@@ -186,7 +186,8 @@ def fit_booster(
         if validation is None:
             # Through its bytes a model releases its training rows and histograms; one that was
             # followed belongs to a search and ends with its trial.
-            model = library.load(library.dump(model))
+            content = library.dump(model)
+            model = library.load(content)
     return FittedBooster(
         kind=data.kind,
         names=data.names,
@@ -195,6 +196,7 @@ def fit_booster(
         n_rounds=library.count_rounds(model),
         curve=np.array(curve),
         model=model,
+        content=content,
     )
 
 

@@ -7,7 +7,8 @@ outside of their memory, follow a cycle for ever, or read features that are not 
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +38,11 @@ _OF_LEAVES: Final = ("leaf_value", "leaf_weight", "leaf_count")
 _OF_TREE: Final = frozenset(
     (*_OF_SPLITS, *_OF_LEAVES, "num_leaves", "num_cat", "is_linear", "shrinkage")
 )
+_UNKNOWN: Final = "tree {} has splits of an unknown kind"
+_LOST: Final = "tree {} has nodes that are no part of it, or are reached twice"
 _INFO: Final = re.compile(r"none|\[[-+.\dein]+:[-+.\dein]+\]")
+#: Characters of numbers, none of which is left by ``translate``.
+_NUMERIC: Final = dict.fromkeys(map(ord, "+-.0123456789Ee "))
 _PARAMETER: Final = re.compile(r"\[\w+: [^\n]*\]")
 #: Arrays of an XGBoost tree with a number per node.
 _OF_NODES: Final = (
@@ -169,13 +174,21 @@ def _require(holds: object, fault: str) -> None:
         raise ValueError(fault)
 
 
+def _require_all(holds: NDArray[np.bool_], sizes: Sequence[int], fault: str) -> None:
+    """Require a condition of numbers, ``sizes`` of them per tree, or name the first tree."""
+    if not holds.all():
+        tree = np.searchsorted(np.cumsum(sizes), holds.argmin(), "right")
+        raise ValueError(fault.format(tree))
+
+
 def _check_lightgbm(content: bytes, n_trained: int) -> None:
     text = content.decode("ascii")
-    _require("\r" not in text and "\0" not in text, "it holds control characters")
+    _require(text.replace("\n", "").isprintable(), "it holds control characters")
     trees_text, end, rest = text.partition("end of trees\n")
     start = trees_text.find("\n\nTree=") + 2
     _require(end and start > 1 and text.startswith("tree\n"), "it is no text of LightGBM")
     head = _read_fields(trees_text[5:start], _HEAD)
+    _check_characters((head["max_feature_idx"], head["tree_sizes"]))
     n_features = int(head["max_feature_idx"]) + 1
     _require(
         head["num_class"] == head["num_tree_per_iteration"] == str(n_trained)
@@ -189,7 +202,7 @@ def _check_lightgbm(content: bytes, n_trained: int) -> None:
         "its features have other names or ranges than their number says",
     )
     # LightGBM takes the trees from where these sizes point.
-    at = 0
+    at, trees = 0, []
     body = trees_text[start:]
     sizes = [int(size) for size in head["tree_sizes"].split()]
     _require(sizes and len(sizes) % n_trained == 0, "it has no whole rounds of trees")
@@ -200,9 +213,10 @@ def _check_lightgbm(content: bytes, n_trained: int) -> None:
             size > 0 and block.startswith(title) and block.endswith("\n\n"),
             f"the size of tree {number} is not {size}",
         )
-        _check_lightgbm_tree(_read_fields(block[len(title) :], _OF_TREE), number, n_features)
+        trees.append(_read_fields(block[len(title) :], _OF_TREE))
         at += size
     _require(not body[at:].strip(), "it holds more than its trees")
+    _check_lightgbm_trees(trees, n_features)
     _check_ending(rest)
 
 
@@ -224,44 +238,53 @@ def _read_fields(block: str, names: frozenset[str]) -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in filter(None, block.split("\n")):
         name, equals, value = line.partition("=")
-        _require(equals and name in names and name not in fields, f"the line {line[:40]!r}")
+        if not equals or name not in names or name in fields:
+            raise ValueError(f"the line {line[:40]!r}")
         fields[name] = value
     return fields
 
 
-def _check_lightgbm_tree(fields: Mapping[str, str], number: int, n_features: int) -> None:
-    n_leaves = int(fields["num_leaves"])
-    linear = fields.get("is_linear", "0")
-    _require(
-        n_leaves >= 1 and fields["num_cat"] == linear == "0",
-        f"tree {number} has leaves or splits that training does not make",
-    )
-    _check_numbers([fields["shrinkage"]], number)
-    if n_leaves == 1:  # LightGBM reads its value alone
-        _require(len(fields["leaf_value"].split()) == 1, f"tree {number} has no single leaf")
-        _check_numbers(fields["leaf_value"].split(), number)
-        return
-    arrays = {
-        name: _read_array(fields[name].split(), name, number, n_leaves - 1 + of_leaf)
-        for of_leaf, names in enumerate((_OF_SPLITS, _OF_LEAVES))
-        for name in names
-    }
-    _require(
-        ((arrays["decision_type"] >= 0) & (arrays["decision_type"] < 16)).all()
-        and not (arrays["decision_type"] & 1).any(),
-        f"tree {number} has splits of an unknown kind",
-    )
-    _check_features(arrays["split_feature"], number, n_features)
-    ends = np.full(n_leaves, -1)
-    n_splits = n_leaves - 1
-    # A child below 0 is the leaf ~child; here, leaves come after all splits.
-    sides = [arrays["left_child"], arrays["right_child"]]
-    for side in sides:
-        _require((side >= -n_leaves).all() and (side < n_splits).all(), _lost(number))
-    left, right = (
-        np.concatenate([np.where(side < 0, n_splits + ~side, side), ends]) for side in sides
-    )
-    _check_tree(left, right, number)
+def _check_characters(values: Iterable[str]) -> None:
+    # Python reads 1_0 as 10, and LightGBM as 1 and 0.
+    left = "".join(values).translate(_NUMERIC)
+    _require(not left, f"its numbers hold {left[:1]!r}")
+
+
+def _check_lightgbm_trees(trees: Sequence[dict[str, str]], n_features: int) -> None:
+    _check_characters(chain.from_iterable(fields.values() for fields in trees))
+    n_leaves = [int(fields["num_leaves"]) for fields in trees]
+    for number, fields in enumerate(trees):
+        _require(
+            n_leaves[number] >= 1 and fields["num_cat"] == fields.get("is_linear", "0") == "0",
+            f"tree {number} has leaves or splits that training does not make",
+        )
+        if n_leaves[number] == 1:  # LightGBM reads its value alone
+            fields |= {**dict.fromkeys(_OF_SPLITS, ""), "leaf_weight": "0", "leaf_count": "0"}
+
+    def read(name: str, sizes: Sequence[int]) -> NDArray[Any]:
+        return _read_array([fields[name].split() for fields in trees], name, sizes)
+
+    n_splits = [n - 1 for n in n_leaves]
+    read("shrinkage", [1] * len(trees))
+    arrays = {name: read(name, n_splits) for name in _OF_SPLITS}
+    for name in _OF_LEAVES:
+        read(name, n_leaves)
+    kinds = arrays["decision_type"]
+    _require_all((kinds >= 0) & (kinds < 16) & (kinds & 1 == 0), n_splits, _UNKNOWN)
+    _check_features(arrays["split_feature"], n_splits, n_features)
+    splits, leaves = np.repeat(n_splits, n_splits), np.repeat(n_leaves, n_splits)
+    is_leaf = np.repeat([False, True] * len(trees), np.stack([n_splits, n_leaves], 1).ravel())
+
+    def find_children(name: str) -> NDArray[np.int64]:
+        side = arrays[name]
+        _require_all((side >= -leaves) & (side < splits), n_splits, _LOST)
+        nodes = np.full(len(is_leaf), -1)
+        # A child below 0 is the leaf ~child; here, leaves come after all splits.
+        nodes[~is_leaf] = np.where(side < 0, splits + ~side, side)
+        return nodes
+
+    left, right = find_children("left_child"), find_children("right_child")
+    _check_nodes(left, right, [2 * n - 1 for n in n_leaves], [0] * len(trees))
 
 
 def _check_xgboost(content: bytes, n_trained: int) -> None:
@@ -283,7 +306,7 @@ def _check_xgboost(content: bytes, n_trained: int) -> None:
     )
     scores = shape["base_score"].strip("[]").split(",")
     _require(len(scores) in {1, n_trained}, "it has base scores of other classes")
-    _check_numbers(scores, 0)
+    _require(np.isfinite(list(map(float, scores))).all(), "it has an infinite base score")
     _require(
         len(names) == n_features > 0
         and all(isinstance(name, str) for name in names)
@@ -301,28 +324,28 @@ def _check_xgboost(content: bytes, n_trained: int) -> None:
         and model.get("iteration_indptr", rounds) == rounds,
         "it has no whole rounds of trees",
     )
+    sizes = [int(tree["tree_param"]["num_nodes"]) for tree in trees]
     for number, tree in enumerate(trees):
-        _check_xgboost_tree(tree, number, n_features)
-
-
-def _check_xgboost_tree(tree: Mapping[str, Any], number: int, n_features: int) -> None:
-    param = tree["tree_param"]
-    n_nodes = int(param["num_nodes"])
-    _require(
-        int(param["num_feature"]) == n_features
-        and param["size_leaf_vector"] in {"0", "1"}
-        and tree["id"] == number
-        and not any(tree[name] for name in tree if name.startswith("categories")),
-        f"tree {number} has other sizes than the model",
-    )
-    arrays = {name: _read_array(tree[name], name, number, n_nodes) for name in _OF_NODES}
-    _require(not arrays["split_type"].any(), f"tree {number} has splits of an unknown kind")
-    _check_features(arrays["split_indices"], number, n_features)
+        param = tree["tree_param"]
+        _require(
+            sizes[number] > 0
+            and int(param["num_feature"]) == n_features
+            and param["size_leaf_vector"] in {"0", "1"}
+            and tree["id"] == number
+            and not any(tree[name] for name in tree if name.startswith("categories")),
+            f"tree {number} has other sizes than the model",
+        )
+    arrays = {n: _read_array([tree[n] for tree in trees], n, sizes) for n in _OF_NODES}
+    _require_all(arrays["split_type"] == 0, sizes, _UNKNOWN)
+    _check_features(arrays["split_indices"], sizes, n_features)
     left, right = arrays["left_children"], arrays["right_children"]
-    _check_tree(left, right, number, n_deleted=int(param["num_deleted"]))
-    inner = np.flatnonzero(left >= 0)
+    n_deleted = [int(tree["tree_param"]["num_deleted"]) for tree in trees]
+    first = _check_nodes(left, right, sizes, n_deleted)
+    inner = left >= 0
+    own = (np.arange(len(left)) - first)[inner]
     for side in (left, right):
-        _require((arrays["parents"][side[inner]] == inner).all(), _lost(number))
+        parents = arrays["parents"][(first + side)[inner]]
+        _require((parents == own).all(), "a node has a parent that does not lead to it")
 
 
 def _refuse_twice(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -336,51 +359,58 @@ def _refuse(constant: str) -> None:
     _require(False, f"it holds {constant}")
 
 
-def _read_array(values: Sequence[Any], name: str, number: int, size: int) -> NDArray[Any]:
-    _require(
-        isinstance(values, list) and len(values) == size,
-        f"tree {number} has {len(values)} numbers of {name}, expected {size}",
-    )
-    if name not in _INTEGERS:
-        return _check_numbers(values, number)
-    _require(not any(isinstance(value, float) for value in values), f"tree {number}: {name}")
-    return np.array([int(value) for value in values], dtype=np.int64)
-
-
-def _check_numbers(values: Sequence[Any], number: int) -> NDArray[np.float64]:
-    numbers = np.array([float(value) for value in values], dtype=np.float64)
-    _require(np.isfinite(numbers).all(), f"tree {number} holds numbers that are not finite")
+def _read_array(
+    values: Sequence[Sequence[Any]], name: str, sizes: Sequence[int]
+) -> NDArray[Any]:
+    """Join the numbers that each tree has of a name, as many as its size."""
+    for number, (given, size) in enumerate(zip(values, sizes, strict=True)):
+        if not isinstance(given, list) or len(given) != size:
+            found = f"{len(given)} numbers of {name}"
+            raise ValueError(f"tree {number} has {found}, expected {size}")
+    joined = list(chain.from_iterable(values))
+    if name in _INTEGERS:
+        _require(float not in set(map(type, joined)), f"{name} is not of whole numbers")
+        return np.array(list(map(int, joined)), dtype=np.int64)
+    numbers = np.array(list(map(float, joined)), dtype=np.float64)
+    _require_all(np.isfinite(numbers), sizes, "tree {} holds numbers that are not finite")
     return numbers
 
 
-def _check_features(features: NDArray[np.int64], number: int, n_features: int) -> None:
-    _require(
-        ((features >= 0) & (features < n_features)).all(),
-        f"tree {number} splits on features that the model does not have",
-    )
+def _check_features(features: NDArray[np.int64], sizes: Sequence[int], n_features: int) -> None:
+    known = (features >= 0) & (features < n_features)
+    _require_all(known, sizes, "tree {} splits on features that the model does not have")
 
 
-def _lost(number: int) -> str:
-    return f"tree {number} has nodes that are no part of it, or are reached twice"
+def _check_nodes(
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    sizes: Sequence[int],
+    n_deleted: Sequence[int],
+) -> NDArray[np.int64]:
+    """Check that children below 0 are both missing, and every node is reached once.
 
-
-def _check_tree(
-    left: NDArray[np.int64], right: NDArray[np.int64], number: int, *, n_deleted: int = 0
-) -> None:
-    """Check that children below 0 are both missing, and every node is reached once."""
-    n_nodes = len(left)
+    Children are counted from the first node of their tree; that of each node is returned.
+    """
+    of_node = np.repeat(sizes, sizes)
     for side in (left, right):
-        _require(n_nodes and (side >= -1).all() and (side < n_nodes).all(), _lost(number))
-    _require(((left < 0) == (right < 0)).all(), _lost(number))
-    times = np.zeros(n_nodes, dtype=np.int64)
-    level = np.zeros(1, dtype=np.int64)
+        _require_all((side >= -1) & (side < of_node), sizes, _LOST)
+    _require_all((left < 0) == (right < 0), sizes, _LOST)
+    n_nodes: NDArray[np.int64] = np.array(sizes)
+    roots = np.cumsum(n_nodes) - n_nodes
+    first, tree = np.repeat(roots, sizes), np.repeat(np.arange(len(sizes)), sizes)
+    times = np.zeros(len(left), dtype=np.int64)
+    level = roots
     for _ in range(_DEEPEST):
         np.add.at(times, level, 1)
-        _require(times.max() == 1, _lost(number))
+        for node in level[times[level] > 1][:1]:
+            raise ValueError(_LOST.format(tree[node]))
         inner = level[left[level] >= 0]
-        level = np.concatenate([left[inner], right[inner]])
+        level = np.concatenate([first[inner] + side[inner] for side in (left, right)])
         if not len(level):
             break
-    _require(not len(level), f"tree {number} is deeper than {_DEEPEST:,} splits")
+    for node in level[:1]:
+        raise ValueError(f"tree {tree[node]} is deeper than {_DEEPEST:,} splits")
     # Pruning leaves nodes of XGBoost in place, and counts them.
-    _require((times == 0).sum() == n_deleted, _lost(number))
+    n_unreached = np.bincount(tree[times == 0], minlength=len(sizes))
+    _require_all(n_unreached == n_deleted, [1] * len(sizes), _LOST)
+    return first

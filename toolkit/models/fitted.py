@@ -54,6 +54,8 @@ class FittedBooster:
         Validation log-loss after each round; empty without validation.
     model : object
         The library's own model.
+    content : bytes
+        Its bytes in the library's own format, where they are known; else they are made.
     linear : LinearModel or None
         The linear part, of the same columns and classes.
     weights : tuple of float
@@ -69,6 +71,7 @@ class FittedBooster:
     n_rounds: int
     curve: NDArray[np.float64] = field(repr=False)
     model: Any = field(repr=False)
+    content: bytes = field(default=b"", repr=False)
     linear: LinearModel | None = field(default=None, repr=False)
     weights: tuple[float, float] = (0.0, 1.0)
     texts: Mapping[str, TextModel] = field(default_factory=dict, repr=False)
@@ -170,7 +173,7 @@ class FittedBooster:
         bytes
             LightGBM's text or XGBoost's JSON.
         """
-        return find_library(self.kind).dump(self.model)
+        return self.content or find_library(self.kind).dump(self.model)
 
     def save(self, stem: Path) -> None:
         """Write the model in its library's own format, and the other fields beside it.
@@ -258,6 +261,7 @@ class FittedBooster:
             n_rounds=library.count_rounds(model),
             curve=np.array(meta["curve"], dtype=np.float64),
             model=model,
+            content=content,
             linear=linear,
             weights=weights,
             texts={

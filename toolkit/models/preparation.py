@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from toolkit.models.balancing import Balanced, balance
 from toolkit.models.boosters import make_training_data
+from toolkit.models.checks import check_matrix
 from toolkit.models.libraries import TrainingData
-from toolkit.models.screening import SCORES, rank_features
+from toolkit.models.linear import column_blocks
+from toolkit.models.screening import SCORES
 from toolkit.models.tfidf import TextColumns, TextModel
 
 
@@ -37,6 +39,8 @@ class Features:
         and the number asked for.
     texts : tuple of TextColumns
         Columns whose values are fitted on training rows, by :meth:`fit`.
+    screen : str
+        The screening that stands for ``none``, where a modality is very wide.
     """
 
     values: NDArray[np.float32]
@@ -45,6 +49,7 @@ class Features:
     presets: Mapping[str, NDArray[np.int64]]
     reduced: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     texts: tuple[TextColumns, ...] = ()
+    screen: str = "none"
 
     def fit(self, rows: NDArray[np.int64]) -> "Features":
         """Fit the columns of transcripts to training rows; without any, nothing is done.
@@ -274,6 +279,51 @@ def parse_screening(screening: str) -> tuple[str, int]:
     return method, int(number)
 
 
+def rank_columns(
+    features: Features,
+    statistics: str,
+    method: str,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Order the columns of a preset from the first to keep to the last.
+
+    Parameters
+    ----------
+    features : Features
+        Fitted to the training rows.
+    statistics : str
+        Key of ``features.presets``.
+    method : {"ftest", "mutual", "gain"}
+        The score: F statistic, mutual information or a booster's gain.
+    rows, labels
+        As of :func:`prepare`.
+
+    Returns
+    -------
+    ndarray of int64
+        Positions among the preset's columns. Of equal scores the first comes first; constant
+        columns come last.
+
+    Raises
+    ------
+    ValueError
+        If the rows have one class only.
+    """
+    columns, y = features.presets[statistics], labels[rows]
+    if len(np.unique(y)) < 2:
+        raise ValueError(
+            f"Cannot screen by {len(y)} rows of a single class; expected two or more."
+        )
+    # No copy of a wide table is made, but for a gain, which depends on all columns.
+    whole = [slice(0, len(columns))]
+    blocks = whole if method == "gain" else column_blocks(len(rows), len(columns))
+    parts = (check_matrix(features.take(rows, columns[block])) for block in blocks)
+    scores = [SCORES[method](part, y) for part in parts]
+    # NaN sorts to the end, and a stable sort keeps the first of equal scores.
+    return np.argsort(-np.concatenate(scores), kind="stable")
+
+
 def balance_rows(
     recipe: Recipe,
     features: Features,
@@ -299,7 +349,7 @@ def balance_rows(
     if recipe.screens(features):
         method, n_kept = parse_screening(recipe.screening)
         if ranking is None:
-            ranking = rank_features(features.take(rows, columns), labels[rows], method)
+            ranking = rank_columns(features, recipe.statistics, method, rows, labels)
         columns = columns[np.sort(ranking[:n_kept])]
     balanced = balance(features.take(rows, columns), labels[rows], recipe.imbalance, seed=seed)
     return columns, balanced
@@ -337,7 +387,7 @@ def prepare(
     reference, positions : TrainingData and ndarray of int64, optional
         As of :func:`make_training_data`; without effect where columns are screened out.
     ranking : ndarray of int64, optional
-        Of :func:`rank_features` for the rows and the preset; computed where a screen needs it.
+        Of :func:`rank_columns` for the rows and the preset; computed where a screen needs it.
     device : {"cpu", "cuda"}
         Device that boosters will train on.
 

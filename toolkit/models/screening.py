@@ -14,11 +14,10 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.feature_selection import mutual_info_classif
 
 from toolkit.models.boosters import fit_booster, make_training_data
-from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.libraries import LIGHTGBM
 from toolkit.models.linear import column_blocks
 
@@ -120,41 +119,3 @@ def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.flo
 SCORES: Final[
     Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float64]]]
 ] = MappingProxyType({"ftest": _f_scores, "mutual": _mutual_scores, "gain": _gain_scores})
-
-
-def rank_features(X: ArrayLike, y: ArrayLike, method: str) -> NDArray[np.int64]:
-    """Order features from the first to keep to the last.
-
-    Parameters
-    ----------
-    X, y : array-like, shapes (n_rows, n_features) and (n_rows,)
-        Training rows, NaN where missing, and their class positions.
-    method : {"ftest", "mutual", "gain"}
-        The score: F statistic, mutual information or a booster's gain.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_features,)
-        Positions. Of equal scores the first comes first; constant features come last.
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown, or there is one class only.
-
-    Examples
-    --------
-    >>> X = [[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]]
-    >>> rank_features(X, [0, 0, 1, 1], "ftest").tolist()
-    [0, 2, 1]
-    """
-    matrix = check_matrix(X)
-    labels = check_labels(y, len(matrix))
-    if method not in SCORES:
-        raise ValueError(f"Unknown screening {method!r}; choose among {['none', *SCORES]}.")
-    if len(np.unique(labels)) < 2:
-        raise ValueError(
-            f"Cannot screen by {len(labels)} rows of a single class; expected two or more."
-        )
-    # NaN sorts to the end, and a stable sort keeps the first of equal scores.
-    return np.argsort(-SCORES[method](matrix, labels), kind="stable")

@@ -80,7 +80,7 @@ def make_axes(
     return list(grid.flat)
 
 
-def render_figure(ax: Axes, end: str) -> bytes:
+def render_figure(ax: Axes, end: str, *, dpi: int = 300) -> bytes:
     """Render the figure of some axes, the same bytes for the same drawing.
 
     Parameters
@@ -88,7 +88,9 @@ def render_figure(ax: Axes, end: str) -> bytes:
     ax : Axes
         Any axes of the figure.
     end : {"svg", "png", "pdf"}
-        The format; PNG has 300 dots per inch.
+        The format.
+    dpi : int, default=300
+        Dots per inch of a PNG.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def render_figure(ax: Axes, end: str) -> bytes:
     options: dict[str, dict[str, Any]] = {
         # Without a background, so that the page may be dark.
         "svg": {"metadata": {"Date": None}, "transparent": True},
-        "png": {"metadata": {"Software": None}, "dpi": 300},
+        "png": {"metadata": {"Software": None}, "dpi": dpi},
         "pdf": {"metadata": {"CreationDate": None}},
     }
     content = io.BytesIO()

@@ -20,7 +20,7 @@ from toolkit.report.document import (
     render_template,
 )
 from toolkit.report.facts import StudyFacts
-from toolkit.validation import ROLES, outer_grouping
+from toolkit.validation import MOST_COLUMNS, ROLES, outer_grouping
 
 #: Longer lists of notes are folded.
 _MOST_NOTES: Final = 5
@@ -137,6 +137,8 @@ def _protocol_section(facts: StudyFacts) -> Section:
         ],
         inner=sorted({r["inner_folds"] for r in records if "inner_folds" in r})
         or [options["inner"]],
+        firsts={s: next(iter(facts.params[s].values()))["record"] for s in facts.searches},
+        most_columns=MOST_COLUMNS,
         sampled=[search for s in facts.searches.values() for search in s if search.n_sampled],
         fused=fused,
         late=[name for name in fused if name != "early"],

@@ -122,9 +122,9 @@ def _render_figures(
     for stem, ax in draw_figures(facts):
         for end in formats:
             files[f"figures/{stem}.{end}"] = render_figure(ax, end)
-        # Optuna's dashboard shows pictures that are its own artifacts.
+        # Optuna's dashboard shows pictures that are its own artifacts, on a screen.
         if stem.startswith(_PICTURES):
-            files[f"{ARTIFACTS}/{stem}.png"] = render_figure(ax, "png")
+            files[f"{ARTIFACTS}/{stem}.png"] = render_figure(ax, "png", dpi=150)
         on_done(stem)
     return files
 

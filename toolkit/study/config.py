@@ -65,7 +65,6 @@ _LATER: Final = {
     "space": {},
     "grid": {},
     "extract": {},
-    "wide": "reduce",
     "spellings": "refuse",
     "bins": [],
     "linear": "none",
@@ -200,10 +199,10 @@ class StudyConfig(BaseModel):
         "[grid.lightgbm] or [grid.xgboost]: name = list of values, for sampler grid",
         table=True,
     )
-    wide: Literal["reduce", "keep"] = _identity(
-        "reduce",
-        "a modality of more than 20,000 pooled columns: reduce (to the largest smaller "
-        "preset of statistics, noted in the report) or keep all of them",
+    wide: Literal["screen", "reduce", "keep"] = _identity(
+        "screen",
+        "a modality of more than 20,000 pooled columns: screen (ftest-5000 replaces none in "
+        "--screening), reduce (to the largest smaller preset of statistics) or keep",
     )
     timeout: float | None = _identity(
         None, "worker-seconds of a search after which no trial starts (not reproducible)", gt=0
@@ -484,6 +483,8 @@ class StudyConfig(BaseModel):
             "table",
             "frames_columns",
             "trials",
+            # They differ for wide modalities alone, which the provenance names.
+            *(["wide"] if plain["wide"] != "keep" else []),
             # So they were in folders of versions that did not have them.
             *(name for name, default in _LATER.items() if plain[name] == default),
         }

@@ -268,17 +268,21 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         linear=unit.record.get("linear"),
         dimensions=task.plan.names,
     )
-    booster = folder.load_model(task.system, fold.number)
-    rows = fold.test[features.present[fold.test]]
-    X = features.apply(booster.texts).take(rows, features.find(booster.names))
+    shuffled = {}
+    if len(task.tables) > 1:
+        booster = folder.load_model(task.system, fold.number)
+        rows = fold.test[features.present[fold.test]]
+        X = features.apply(booster.texts).take(rows, features.find(booster.names))
+        shuffled = {
+            modality: permute_modality(booster, X, manifest.speakers[rows], modality, seed=seed)
+            for modality in task.modalities
+        }
 
     def write(folder: Path) -> None:
         for repeat, one in enumerate(totals):
             _write_totals(folder, f"permuted_{repeat}_", one)
-        for modality in task.modalities if len(task.tables) > 1 else ():
-            speakers = manifest.speakers[rows]
-            shuffled = permute_modality(booster, X, speakers, modality, seed=seed)
-            np.save(folder / f"shuffled_{modality}.npy", shuffled)
+        for modality, proba in shuffled.items():
+            np.save(folder / f"shuffled_{modality}.npy", proba)
         parts = [one.parts for one in totals]
         task.write_summary(folder, parts=parts, ledger=ledger.entries())
 

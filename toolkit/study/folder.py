@@ -423,11 +423,13 @@ class StudyFolder:
                 f"the rows of {provenance['data']['file']} (ids, labels, speakers, sessions, "
                 "split, content)"
             )
-        changed += [
-            f"the {modality} features"
-            for modality, digest in provenance["data"]["modalities"].items()
-            if known["data"]["modalities"].get(modality, digest) != digest
-        ]
+        both = [n for n in provenance["data"]["modalities"] if n in known["data"]["modalities"]]
+        for key, words in (
+            ("modalities", "the {} features"),
+            ("screened", "--wide for {} (its earlier default was reduce)"),
+        ):
+            old, new = known["data"].get(key, {}), provenance["data"].get(key, {})
+            changed += [words.format(name) for name in both if old.get(name) != new.get(name)]
         if changed:
             raise FolderError(
                 f"{self.path} holds another study. Changed: {'; '.join(changed)}. Choose "
@@ -450,8 +452,9 @@ class StudyFolder:
         """Write what the folder's numbers depend on, keeping modalities of earlier runs."""
         before = {} if known is None else known["data"]
         data = dict(provenance["data"])
-        for name in ("modalities", "tables"):
-            data[name] = before.get(name, {}) | data[name]
+        for name in ("modalities", "tables", "screened"):
+            if name in before | data:
+                data[name] = before.get(name, {}) | data.get(name, {})
         write_text(self.path / _PROVENANCE, format_json(provenance | {"data": data}))
 
     def set_damaged_aside(self) -> None:

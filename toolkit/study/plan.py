@@ -36,7 +36,7 @@ from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
 from toolkit.study.outside import Outside, read_outside
-from toolkit.study.searching import bound_memory, make_search_options
+from toolkit.study.searching import bound_memory, make_search_options, widest_fit
 from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table, show_files
 from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
@@ -50,11 +50,13 @@ from toolkit.systems import (
 )
 from toolkit.validation import (
     FINAL,
+    WIDE_SCREEN,
     Fold,
     Protocol,
     SearchOptions,
     derive_seed,
     final_fold,
+    find_wide,
     fold_name,
     majority_predictions,
     make_folds,
@@ -99,7 +101,7 @@ class _Estimate:
     """The size of a study of which nothing is done yet.
 
     - units: Names of all units, as ``--only`` takes them.
-    - columns: Most columns of each boosted system, over its candidate presets.
+    - columns: Most columns of a fit of each boosted system, over its candidate presets.
     - memory: Bound in bytes of the largest units side by side, one per worker.
     """
 
@@ -207,17 +209,19 @@ class Plan:
         columns: dict[str, int] = {}
         needs: dict[str, int] = {}
         for unit in self.list_units():
-            width = max(
-                sum(
-                    _count_columns(*dims[name], preset, unit.options)
-                    for name in unit.modalities
-                )
+            widths = [
+                [_count_columns(*dims[n], preset, unit.options) for n in unit.modalities]
                 for preset in unit.options.statistics
-            )
+            ]
             if not unit.logistic:
-                columns[unit.system] = width
-            size = (len(self.manifest), width, len(unit.modalities))
-            needs[unit.name] = bound_memory(*size, unit.options, logistic=unit.logistic)
+                columns[unit.system] = widest_fit(widths, unit.options)
+            needs[unit.name] = bound_memory(
+                len(self.manifest),
+                widths,
+                unit.options,
+                n_classes=len(self.manifest.classes),
+                logistic=unit.logistic,
+            )
         largest = sorted(needs.values(), reverse=True)[: self.config.n_workers]
         return _Estimate(tuple(needs), columns, sum(largest))
 
@@ -243,7 +247,9 @@ class Plan:
 
     def make_provenance(self, tables: Iterable[FeatureTable]) -> dict[str, Any]:
         """Collect what a study's numbers depend on."""
-        config, manifest = self.config, self.manifest
+        config, manifest, options = self.config, self.manifest, self.options
+        tables = tuple(tables)
+        wide = find_wide(tables, options.statistics, options.screen_above)
         return {
             "identity": config.identity(),
             "trials": config.n_trials,
@@ -255,6 +261,8 @@ class Plan:
                 "generated": manifest.generated,
                 "rows": manifest.digest(content=holds_content(config.outer)),
                 "modalities": {table.modality: table.digest for table in tables},
+                # Of no other study does the option `wide` decide the numbers.
+                **({"screened": dict.fromkeys(wide, WIDE_SCREEN)} if wide else {}),
             },
             "code": hash_code(),
             "versions": {
@@ -281,6 +289,7 @@ class Plan:
             "identity": provenance["identity"],
             "rows": data["rows"],
             "features": [data["modalities"][name] for name in modalities],
+            **{name: data[name] for name in ("screened",) if name in data},
             "versions": provenance["versions"],
             "platform": provenance["platform"],
         }

@@ -24,6 +24,7 @@ from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
 from toolkit.study.plan import Plan, plan_study
+from toolkit.study.searching import limit_fixed
 from toolkit.study.terminal import is_quiet, print_json, print_lines
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import make_features
@@ -181,12 +182,11 @@ def _measure_modality(
 
 
 def _make_features(plan: Plan, modality: str) -> Callable[[], Features]:
-    # Most of a wide table's time is binning, so it is reduced as in a study.
     return partial(
         make_features,
         [plan.normalise(plan.pool(modality))],
         [plan.config.searched_statistics[0]],
-        most_columns=plan.options.most_columns,
+        most_columns=limit_fixed(plan.config),
     )
 
 

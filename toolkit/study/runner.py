@@ -33,6 +33,7 @@ from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
 from toolkit.study.outcome import StudyResult
 from toolkit.study.plan import Plan, plan_study
+from toolkit.study.searching import limit_fixed
 from toolkit.study.terminal import show_work
 from toolkit.study.workers import (
     Failures,
@@ -45,8 +46,10 @@ from toolkit.study.workers import (
 from toolkit.systems import variant_name
 from toolkit.validation import (
     FINAL,
+    WIDE_SCREEN,
     count_trials,
     create_studies,
+    find_wide,
     make_features,
     make_presets,
     outer_grouping,
@@ -383,7 +386,7 @@ def _has_curve(plan: Plan) -> bool:
 def _fit_curve(plan: Plan, tables: Mapping[str, FeatureTable]) -> None:
     """Fit the fixed configuration to the features of all modalities, and keep predictions."""
     make = partial(make_features, [tables[name] for name in plan.manifest.modalities])
-    features = make(plan.options.statistics[:1], most_columns=plan.options.most_columns)
+    features = make(plan.options.statistics[:1], most_columns=limit_fixed(plan.config))
     work = "Fitting the learning curve"
     with show_work(work, N_SIZES * len(plan.folds)) as count_fit, threadpool_limits(1):
         seed = plan.config.seed
@@ -417,8 +420,18 @@ def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:
 
 
 def _warn_of_reductions(tables: Mapping[str, FeatureTable], tasks: Sequence[UnitTask]) -> None:
-    """Name the modalities in which a smaller preset replaces the one asked for."""
+    """Name the modalities of fewer columns, or fits of fewer columns, than were asked for."""
     options = tasks[0].options
+    found = find_wide(tuple(tables.values()), options.statistics, options.screen_above)
+    for modality, width in found.items():
+        logger.warning(
+            "%s: %d columns are more than %d; %s screens them in each fit that would take "
+            "all. --wide keep takes all.",
+            modality,
+            width,
+            options.screen_above,
+            WIDE_SCREEN,
+        )
     for modality, table in tables.items():
         _, reduced = make_presets(table, options.statistics, options.most_columns)
         for preset, stand_in in reduced.items():

@@ -1,9 +1,10 @@
 """The searches of a study: what they may choose, how often, and their memory."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from toolkit.models import GRIDS, RESAMPLING
+from toolkit.models import GRIDS, RESAMPLING, parse_screening
 from toolkit.models.spaces import grid_size, make_grid, make_space
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.validation import (
@@ -12,6 +13,7 @@ from toolkit.validation import (
     MOST_COLUMNS,
     SCREENING_AUTO,
     SCREENING_GRID,
+    WIDE_SCREEN,
     SearchOptions,
     estimate_memory,
 )
@@ -46,6 +48,7 @@ def make_search_options(config: StudyConfig) -> SearchOptions:
         spaces=spaces,
         grids=grids,
         most_columns=MOST_COLUMNS if config.wide == "reduce" else None,
+        screen_above=MOST_COLUMNS if config.wide == "screen" else None,
         linear=config.linear,
     )
     if config.sampler != "grid":
@@ -60,14 +63,36 @@ def make_search_options(config: StudyConfig) -> SearchOptions:
     return replace(options, n_trials=min(asked, points, most))
 
 
+def limit_fixed(config: StudyConfig) -> int | None:
+    """Limit the columns of fits of the fixed configuration: its bins take most of its time."""
+    return None if config.wide == "keep" else MOST_COLUMNS
+
+
+def widest_fit(widths: Sequence[Sequence[int]], options: SearchOptions) -> int:
+    """Count the columns of a unit's widest fit, given those of each table by preset."""
+    width = max(map(sum, widths))
+    most = options.screen_above
+    screened = most is not None and max(map(max, widths)) > most
+    # A gain is computed over all columns.
+    if not screened or any(name.startswith("gain") for name in options.screening):
+        return width
+    return min(width, max(parse_screening(n)[1] for n in (WIDE_SCREEN, *options.screening)))
+
+
 def bound_memory(
-    n_rows: int, width: int, n_tables: int, options: SearchOptions, *, logistic: bool = False
+    n_rows: int,
+    widths: Sequence[Sequence[int]],
+    options: SearchOptions,
+    *,
+    n_classes: int,
+    logistic: bool = False,
 ) -> int:
-    """Bound the bytes that one unit takes at a time."""
+    """Bound the bytes that one unit takes at a time; `widths` as of :func:`widest_fit`."""
     return estimate_memory(
         n_rows,
-        width,
-        side_by_side=width if n_tables > 1 else 0,
+        widest_fit(widths, options),
+        side_by_side=max(map(sum, widths)) if len(widths[0]) > 1 else 0,
+        rounds=n_classes * options.max_rounds,
         resampled=bool(set(options.imbalance) & set(RESAMPLING)),
         logistic=logistic,
     )

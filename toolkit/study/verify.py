@@ -158,6 +158,10 @@ def _check_identity(study: Study) -> _Check:
     content = holds_content(study.config.outer)
     if known["data"]["rows"] != study.manifest.digest(content=content):
         differences.append("rows.csv and data.json hold other rows than provenance.json names.")
+    if known["data"].get("screened") and study.config.wide != "screen":
+        differences.append(
+            f"study.toml: wide is {study.config.wide!r}; provenance.json says 'screen'."
+        )
     differences += [
         f"study.toml: {name} is {value!r}; provenance.json says "
         f"{known['identity'].get(name)!r}."

@@ -25,7 +25,7 @@ from toolkit.files import explain_trouble
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder
-from toolkit.study.searching import bound_memory
+from toolkit.study.searching import bound_memory, widest_fit
 from toolkit.study.units import describe_rows
 from toolkit.validation import (
     Fold,
@@ -105,7 +105,10 @@ class UnitTask:
         # LightGBM has a number of its own, and adds up each column in one thread.
         with threadpool_limits(1):
             features = make_features(
-                self.tables, options.statistics, most_columns=options.most_columns
+                self.tables,
+                options.statistics,
+                most_columns=options.most_columns,
+                screen_above=options.screen_above,
             )
             if self.logistic:
                 run = partial(
@@ -352,6 +355,7 @@ def check_memory(tasks: Sequence[UnitTask], *, workers: int) -> None:
     fitting = max((n for n in range(1, workers) if sum(largest[:n]) <= available), default=0)
     system = max(needs, key=lambda name: needs[name])
     task = next(task for task in tasks if task.system == system)
+    widest = widest_fit(_task_widths(task, task.options.statistics), task.options)
     hints = [f"--workers {fitting}"] if fitting else []
     hints += _smaller_statistics(tasks, workers, available)
     left = {name for name, need in needs.items() if need <= available}
@@ -360,8 +364,8 @@ def check_memory(tasks: Sequence[UnitTask], *, workers: int) -> None:
     raise ConfigError(
         f"{workers} worker(s) side by side may need {_gigabytes(sum(largest[:workers]))} of "
         f"memory, and {_gigabytes(available)} are free. The largest is {system}: "
-        f"{len(task.manifest)} utterances, {_task_width(task, task.options.statistics):,} "
-        f"columns, {_gigabytes(needs[system])}. What would fit: "
+        f"{len(task.manifest)} utterances, {widest:,} columns, "
+        f"{_gigabytes(needs[system])}. What would fit: "
         f"{', or '.join(hints) if hints else 'fewer dimensions a modality, or more memory'}."
     )
 
@@ -379,17 +383,21 @@ def _smaller_statistics(tasks: Sequence[UnitTask], workers: int, available: int)
 
 
 def _task_memory(task: UnitTask, statistics: Sequence[str] | None = None) -> int:
-    width = _task_width(task, statistics or task.options.statistics)
-    size = (len(task.manifest), width, len(task.tables))
-    return bound_memory(*size, task.options, logistic=task.logistic)
+    widths = _task_widths(task, statistics or task.options.statistics)
+    return bound_memory(
+        len(task.manifest),
+        widths,
+        task.options,
+        n_classes=len(task.manifest.classes),
+        logistic=task.logistic,
+    )
 
 
-def _task_width(task: UnitTask, presets: Sequence[str]) -> int:
-    """Count the columns of the widest preset, over the unit's tables."""
-    taken = [
-        make_presets(table, presets, task.options.most_columns)[0] for table in task.tables
-    ]
-    return max(sum(len(columns[preset]) for columns in taken) for preset in presets)
+def _task_widths(task: UnitTask, presets: Sequence[str]) -> list[list[int]]:
+    """Count the columns of each of the unit's tables, by preset."""
+    most = task.options.most_columns
+    taken = [make_presets(table, presets, most)[0] for table in task.tables]
+    return [[len(columns[preset]) for columns in taken] for preset in presets]
 
 
 def _gigabytes(n_bytes: int) -> str:

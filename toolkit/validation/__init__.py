@@ -9,7 +9,14 @@ from toolkit.validation.comparison import (
     no_information_predictions,
 )
 from toolkit.validation.estimator import GroupedBoostingClassifier
-from toolkit.validation.fits import MOST_COLUMNS, estimate_memory, make_features, make_presets
+from toolkit.validation.fits import (
+    MOST_COLUMNS,
+    WIDE_SCREEN,
+    estimate_memory,
+    find_wide,
+    make_features,
+    make_presets,
+)
 from toolkit.validation.folds import (
     FINAL,
     Fold,
@@ -56,6 +63,7 @@ __all__ = [
     "ROLES",
     "SCREENING_AUTO",
     "SCREENING_GRID",
+    "WIDE_SCREEN",
     "Comparison",
     "Fold",
     "GroupedBoostingClassifier",
@@ -73,6 +81,7 @@ __all__ = [
     "estimate_memory",
     "final_fold",
     "find_damage",
+    "find_wide",
     "fold_name",
     "gather_predictions",
     "majority_predictions",

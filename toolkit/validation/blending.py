@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.models import Features, FittedBooster, class_priors
+from toolkit.models import Features, FittedBooster, Recipe, balance_rows, class_priors
 from toolkit.models.linear import MULTIPLES, LinearModel, LinearPath, mix_margins, weigh_margins
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import Fold
@@ -111,25 +111,31 @@ def tune_logistic(
     metric: str,
     n_classes: int,
     ledger: Ledger,
-) -> tuple[LinearModel, int]:
+) -> tuple[LinearModel, NDArray[np.int64], int]:
     """Fit the logistic regression whose penalty has the best out-of-fold score.
 
-    Returns the model of ``rows`` and the chosen multiple of C = 1 / p.
+    Very wide columns are screened as for trees, in each fit. Returns the model of ``rows``, its
+    columns and the chosen multiple of C = 1 / p.
     """
-    columns = features.presets[statistics]
+    recipe = Recipe("", statistics, features.screen, "none", 0)
 
-    def make_path(fit: str, train: NDArray[np.int64]) -> tuple[LinearPath, Features]:
+    def make_path(
+        fit: str, train: NDArray[np.int64]
+    ) -> tuple[LinearPath, Features, NDArray[np.int64]]:
         ledger.record(fit, "train", train)
         if features.texts:
             ledger.record(fit, "vocabulary", train)
+        if features.screen != "none":
+            ledger.record(fit, "screen", train)
         fitted = features.fit(train)
-        X = fitted.take(train, columns)
-        return LinearPath(X, labels[train], n_classes=n_classes, indicators=True), fitted
+        columns, found = balance_rows(recipe, fitted, train, labels, seed=0)
+        path = LinearPath(found.X, found.y, n_classes=n_classes, indicators=True)
+        return path, fitted, columns
 
     def predict(inner: Fold) -> list[NDArray[np.float64]]:
         fit = f"inner {inner.number}"
         ledger.record_split(fit, inner)
-        path, fitted = make_path(fit, inner.train[features.present[inner.train]])
+        path, fitted, columns = make_path(fit, inner.train[features.present[inner.train]])
         priors = class_priors(labels[inner.train], n_classes)
         return _predict_all(path, fitted, columns, inner, priors)
 
@@ -144,7 +150,8 @@ def tune_logistic(
     ledger.record("search", "choose", found)
     # The first of equally good penalties, which is the strongest, is chosen.
     best = MULTIPLES[int(np.argmax(scores))]
-    return make_path("refit", rows)[0].fit(best), best
+    path, _, columns = make_path("refit", rows)
+    return path.fit(best), columns, best
 
 
 def _predict_all(

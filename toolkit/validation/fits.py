@@ -23,7 +23,7 @@ from toolkit.models import (
     class_priors,
     parse_screening,
     prepare,
-    rank_features,
+    rank_columns,
     split_params,
 )
 from toolkit.models.balancing import Balanced
@@ -58,15 +58,21 @@ def _best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
     return int(np.argmin(np.mean(padded, axis=0))) + 1
 
 
-#: Default number of pooled columns of a modality above which a smaller preset is taken:
+#: Pooled columns of a modality above which its fits are screened, or a smaller preset is taken:
 #: 18 statistics of 1,024 dimensions stay whole, those of 2,048 do not.
 MOST_COLUMNS: Final = 20_000
+#: The screen of very wide modalities.
+WIDE_SCREEN: Final = "ftest-5000"
 
 _SMALLER: Final = ("rich", "basic", "minimal")
 
 
 def make_features(
-    tables: Sequence[FeatureTable], presets: Sequence[str], *, most_columns: int | None = None
+    tables: Sequence[FeatureTable],
+    presets: Sequence[str],
+    *,
+    most_columns: int | None = None,
+    screen_above: int | None = None,
 ) -> Features:
     """Lay feature tables side by side for the models.
 
@@ -79,6 +85,8 @@ def make_features(
     most_columns : int, optional
         Columns of a table above which a smaller preset is taken. Statistics named one by
         one are never reduced.
+    screen_above : int, optional
+        Columns of a table above which fits that would take all columns are screened instead.
 
     Returns
     -------
@@ -86,6 +94,7 @@ def make_features(
         One column set per preset; an utterance is present where any table has it.
         ``reduced`` lists the smaller presets that were taken, per modality.
     """
+    screen = WIDE_SCREEN if find_wide(tables, presets, screen_above) else "none"
     taken = [make_presets(table, presets, most_columns) for table in tables]
     reduced = {
         table.modality: found for table, (_, found) in zip(tables, taken, strict=True) if found
@@ -94,7 +103,7 @@ def make_features(
     if len(tables) == 1:
         table, (columns, _) = tables[0], taken[0]
         texts = tuple(_list_texts(table, 0))
-        return Features(table.values, table.names, present, columns, reduced, texts)
+        return Features(table.values, table.names, present, columns, reduced, texts, screen)
     names: list[str] = []
     values, parts = [], defaultdict(list)
     fitted: list[TextColumns] = []
@@ -107,7 +116,28 @@ def make_features(
         fitted += _list_texts(table, len(names))
         names += [table.names[column] for column in kept]
     joined = {preset: np.concatenate(each) for preset, each in parts.items()}
-    return Features(np.hstack(values), tuple(names), present, joined, reduced, tuple(fitted))
+    texts = tuple(fitted)
+    return Features(np.hstack(values), tuple(names), present, joined, reduced, texts, screen)
+
+
+def find_wide(
+    tables: Sequence[FeatureTable], presets: Sequence[str], screen_above: int | None
+) -> dict[str, int]:
+    """Find the modalities that are too wide for fits of all columns.
+
+    Parameters
+    ----------
+    tables, presets, screen_above
+        As of :func:`make_features`.
+
+    Returns
+    -------
+    dict of str to int
+        Modality to the columns of its widest preset.
+    """
+    widths = {t.modality: max(len(t.select(name)) for name in presets) for t in tables}
+    most = np.inf if screen_above is None else screen_above
+    return {name: width for name, width in widths.items() if width > most}
 
 
 def _list_texts(table: FeatureTable, start: int) -> list[TextColumns]:
@@ -207,6 +237,7 @@ def estimate_memory(
     n_columns: int,
     *,
     side_by_side: int = 0,
+    rounds: int = 0,
     resampled: bool = True,
     logistic: bool = False,
 ) -> int:
@@ -220,6 +251,8 @@ def estimate_memory(
         Columns of the widest candidate preset.
     side_by_side : int, default=0
         Columns of the tables that early fusion copies side by side into memory.
+    rounds : int, default=0
+        Boosting rounds times classes, whose probabilities a trial keeps for every row.
     resampled : bool, default=True
         Whether training rows may be resampled.
     logistic : bool, default=False
@@ -236,7 +269,7 @@ def estimate_memory(
         return _IDLE + table + _LOGISTIC * values
     rows = (_ROWS_RESAMPLED if resampled else _ROWS) * values
     # The cache may exceed its bound by its last entry.
-    return _IDLE + table + rows + _CACHE_BYTES + _HISTOGRAMS * n_columns
+    return _IDLE + table + rows + 4 * n_rows * rounds + _CACHE_BYTES + _HISTOGRAMS * n_columns
 
 
 @dataclass(eq=False)
@@ -246,6 +279,7 @@ class InnerFits:
     - features, labels: Of all utterances.
     - outer_rows: The outer fold's training rows that have the modality, or a sample of them.
     - prefix: Of the names of its fits in the ledger.
+    - bins: Fits of the same rows under other labels, whose bins of all columns are used.
     """
 
     features: Features
@@ -258,6 +292,7 @@ class InnerFits:
     n_threads: int = 1
     device: str = "cpu"
     prefix: str = ""
+    bins: "InnerFits | None" = None
 
     def __post_init__(self) -> None:
         self._ranking = lru_cache(maxsize=16)(self._rank)
@@ -518,6 +553,8 @@ class InnerFits:
             data = self._bin(recipe, self.outer_rows, columns, None)
             return data, _binned_bytes(data)
 
+        if self.bins is not None:  # bin edges depend on no label
+            return self.bins._reference(recipe)  # noqa: SLF001  (of this class)
         key = (recipe.booster, recipe.statistics, recipe.max_bin)
         data: TrainingData = self._binned.get(key, make)
         return data
@@ -548,5 +585,5 @@ class InnerFits:
     def _rank(self, statistics: str, method: str, packed_rows: bytes) -> NDArray[np.int64]:
         """Rank the columns on a fit's rows, given as bytes for the cache."""
         rows = np.frombuffer(packed_rows, dtype=np.int64)
-        X = self.features.fit(rows).take(rows, self.features.presets[statistics])
-        return rank_features(X, self.labels[rows], method)
+        fitted = self.features.fit(rows)
+        return rank_columns(fitted, statistics, method, rows, self.labels)

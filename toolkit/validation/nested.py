@@ -284,7 +284,6 @@ def run_logistic_unit(
     ledger = Ledger(system, fold, manifest.utterances, manifest.groups(grouping))
     rows = _usable_rows(manifest, features, fold, system)
     ledger.record("class shares", "train", fold.train)
-    columns = features.presets[statistics]
     folds = inner_folds(
         manifest,
         fold,
@@ -294,7 +293,7 @@ def run_logistic_unit(
         purpose="search",
         content_parts=protocol.content_parts,
     )
-    model, multiple = tune_logistic(
+    model, columns, multiple = tune_logistic(
         features,
         manifest.labels,
         rows,
@@ -343,6 +342,8 @@ def _describe_data(
     seen = set(manifest.labels[rows].tolist())
     absent = [name for k, name in enumerate(manifest.classes) if k not in seen]
     record: dict[str, Any] = {"n_features": n_features, "absent_classes": absent}
+    if features.screen != "none":
+        record["screened"] = features.screen
     return record | ({"reduced": dict(features.reduced)} if features.reduced else {})
 
 
@@ -490,7 +491,12 @@ def nested_cross_validate(
     options = options or SearchOptions()
     parts = protocol.content_parts
     folds = make_folds(manifest, protocol.outer, seed=protocol.seed, content_parts=parts)
-    features = make_features(tables, options.statistics, most_columns=options.most_columns)
+    features = make_features(
+        tables,
+        options.statistics,
+        most_columns=options.most_columns,
+        screen_above=options.screen_above,
+    )
     units = tuple(
         run_unit(manifest, features, fold, system=system, protocol=protocol, options=options)
         for fold in folds

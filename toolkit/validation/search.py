@@ -95,6 +95,9 @@ class SearchOptions:
     most_columns : int, optional
         Pooled columns of a modality above which
         :func:`toolkit.validation.make_features` takes a smaller statistics preset.
+    screen_above : int, optional
+        Pooled columns of a modality above which the screening ``none`` becomes an F-test
+        screen, which the logistic regression beside it gets as well.
     linear : {"auto", "none"}
         Whether the model gets a linear part beside its trees.
     many_rows : int, default=20000
@@ -116,6 +119,7 @@ class SearchOptions:
     spaces: Mapping[str, Space] = field(default_factory=lambda: dict(SPACES))
     grids: Mapping[str, Grid] = field(default_factory=lambda: dict(GRIDS))
     most_columns: int | None = None
+    screen_above: int | None = None
     linear: str = "auto"
     many_rows: int = _MANY_ROWS
 
@@ -200,7 +204,8 @@ def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
 def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ...]]:
     """List the candidates of every discrete choice, without screens that keep everything."""
     widest = max(len(fits.features.presets[name]) for name in options.statistics)
-    screening = tuple(name for name in options.screening if parse_screening(name)[1] < widest)
+    named = (fits.features.screen if name == "none" else name for name in options.screening)
+    screening = tuple(dict.fromkeys(n for n in named if parse_screening(n)[1] < widest))
     return {
         "booster": options.boosters,
         "statistics": options.statistics,
