@@ -22,9 +22,9 @@ MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims,
 #: the checks of data, those of folders and saved models, what users see: report, Python;
 #: recordings, transcripts and tables; content, seeds, groups, outside systems and transfer.
-MOST_MODULES, MOST_LINES = 150, 40_000
+MOST_MODULES, MOST_LINES = 147, 39_756
 #: Functions and classes without an underscore: what another module or a user takes.
-MOST_PUBLIC_NAMES = 500
+MOST_PUBLIC_NAMES = 495
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
 
 LOOSE = {"config", "manifest", "folds", "folder"}
@@ -34,6 +34,7 @@ WORDS = re.compile(r"\b(said|told|whoever|nobody|somebody|mend(s|ed)?|begun)\b",
 ONE_IMPORTER = {
     "toolkit.data.csv_numbers": "compiled code, imported with the first table in CSV",
     "toolkit.data.speakers": "who forms a group, apart from reading the table",
+    "toolkit.data.summary": "the verdict on recordings, apart from the command that shows it",
     "toolkit.explain.trees": "reading saved trees, apart from explaining rows",
     "toolkit.explain.treeshap": "compiled code, imported when a model is explained",
     "toolkit.literature": "published scores and protocols, apart from the options",
@@ -48,7 +49,7 @@ ONE_IMPORTER = {
     "toolkit.study.collecting": "the files of results, apart from their numbers",
     "toolkit.study.cluster": "the one home of Dask, apart from the units that run there",
     "toolkit.study.predict": "a command, and a function for users, apart from a matrix of them",
-    "toolkit.study.memory": "data in memory as files, apart from the order of a study",
+    "toolkit.study.datasets": "commands, and data in memory, apart from the order of a study",
     "toolkit.study.explaining": "jobs that run in workers, apart from the order of a study",
 }
 

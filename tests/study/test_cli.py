@@ -271,7 +271,7 @@ def test_an_interrupt_that_ends_in_another_error_is_an_interrupt(
         except KeyboardInterrupt:
             raise RuntimeError("cannot join a process that has not started") from None
 
-    monkeypatch.setattr("toolkit.study.terminal.demo_command", work)
+    monkeypatch.setattr("toolkit.study.datasets.demo_command", work)
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
 
     assert main(["demo", "nowhere"]) == code
@@ -290,7 +290,7 @@ def test_no_interrupt_is_raised_while_xgboost_is_answered(monkeypatch, capsys, s
         answers.append(known["answer"](signum))
         threading.Event().wait(60)
 
-    monkeypatch.setattr("toolkit.study.terminal.demo_command", work)
+    monkeypatch.setattr("toolkit.study.datasets.demo_command", work)
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
 
     assert main(["demo", "nowhere"]) == code
@@ -318,7 +318,7 @@ def test_an_interrupt_that_is_lost_comes_again(monkeypatch, capsys, signum, code
             ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signum))()
         threading.Event().wait(60)
 
-    monkeypatch.setattr("toolkit.study.terminal.demo_command", work)
+    monkeypatch.setattr("toolkit.study.datasets.demo_command", work)
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
     started = time.monotonic()
 
@@ -331,7 +331,7 @@ def test_other_exceptions_that_are_lost_are_told(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
     monkeypatch.setattr(
-        "toolkit.study.terminal.demo_command", lambda _: _Finalized(lambda: 1 / 0) and 0
+        "toolkit.study.datasets.demo_command", lambda _: _Finalized(lambda: 1 / 0) and 0
     )
 
     assert main(["demo", "nowhere"]) == 0

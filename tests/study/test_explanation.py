@@ -27,7 +27,6 @@ from toolkit.study.dashboard import _copy_searches
 from toolkit.study.explain_command import _explain_from_study
 from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.runner import _rebuild_report, run_study
-from toolkit.study.terminal import show_result
 from toolkit.study.verify import _verify_study
 from toolkit.validation.trials import open_storage
 
@@ -403,7 +402,7 @@ def test_without_explanations_there_is_no_section(corpus, tmp_path):
 
 
 def test_the_end_of_a_run_says_how_to_open_the_searches(study, capsys):
-    show_result(study, "f1_micro")
+    study.show("f1_micro")
 
     said = capsys.readouterr().out
     assert f"toolkit dashboard {study.folder}" in said

@@ -12,7 +12,7 @@ import pytest
 import toolkit
 from toolkit.data import ManifestError, make_corpus, read_manifest, read_sequence
 from toolkit.study.config import ConfigError
-from toolkit.study.memory import write_data
+from toolkit.study.datasets import write_data
 from toolkit.study.predict import predict_new
 
 SMALL = {

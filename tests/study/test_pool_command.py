@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from toolkit.study import progress as progress_module
+from toolkit.study import terminal
 from toolkit.study.cli import main
 from toolkit.study.inventory import Inventory
 
@@ -144,11 +144,11 @@ def test_a_folder_must_be_named(corpus, capsys):
 
 
 def test_away_from_a_terminal_the_rate_is_said_in_lines(manifest, caplog, monkeypatch):
-    monkeypatch.setattr(progress_module, "_LOG_INTERVAL", -1.0)
+    monkeypatch.setattr(terminal, "_LOG_INTERVAL", -1.0)
     caplog.set_level(logging.INFO, logger="toolkit")
     paths = manifest.paths["audio"]
 
-    with progress_module.show_files("pooling audio", paths) as update:
+    with terminal.show_files("pooling audio", paths) as update:
         time.sleep(0.01)
         update(75, 150)
 

@@ -13,8 +13,8 @@ from toolkit.data import read_manifest, read_sequence
 from toolkit.data.audio import name_features
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
-from toolkit.study.memory import write_data
-from toolkit.study.options import format_command, format_config, load_config
+from toolkit.study.datasets import write_data
+from toolkit.study.options import Request, format_config, load_config
 
 FAST = (
     *("--quick", "--trials", "1", "--inner", "2", "--statistics", "mean,slope"),
@@ -96,7 +96,8 @@ def test_the_suggested_study_names_the_file_that_has_its_tables(tmp_path):
     path = tmp_path / "study.toml"
     published = 'system = "A"\nmetric = "uar"\nvalue = 0.5\nsource = "B"\nprotocol = "C"\n'
     path.write_text(f'data = "d.csv"\nclasses = ["a", "b"]\n[[published]]\n{published}')
-    found = format_command(load_config(path, {"missing": "allow"}), path)
+    config = load_config(path, {"missing": "allow"})
+    found = Request({"study": path}, config, None, as_json=False).format_command()
     assert found == f"toolkit study {path} --classes a b --missing allow --quick"
 
 

@@ -175,7 +175,7 @@ def test_no_error_that_is_shown_holds_a_password(monkeypatch, capsys, error, cod
     def fail(_):
         raise error(f"cannot reach {SECRET}")
 
-    monkeypatch.setattr("toolkit.study.terminal.demo_command", fail)
+    monkeypatch.setattr("toolkit.study.datasets.demo_command", fail)
 
     assert main(["demo", "nowhere"]) == code
     said = capsys.readouterr()

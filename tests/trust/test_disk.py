@@ -157,9 +157,7 @@ def test_unknown_files_beside_models_are_left_alone_and_never_read(finished, tmp
     unknown = copy / "models" / "text" / "final.json"  # the ending of the other library
     unknown.write_text("no model")
 
-    assert (
-        final_models.load_final(copy, "text", final_models.read_final(copy)).kind == "lightgbm"
-    )
+    assert final_models.load_finals(copy)[1]["text"].kind == "lightgbm"
     _rebuild_report(copy)
 
     assert unknown.read_text() == "no model"

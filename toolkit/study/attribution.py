@@ -102,7 +102,6 @@ def derive_attribution(
     ]
     modalities = tuple(explained[main]["modalities"])
     games: Sequence[GameRecord] = ()
-    ledgers: Ledgers = {}
     if study.config.shapley != "none":
         # Over the modalities of early fusion: one that was left out since is no player.
         players = [name for name in singles if main != EARLY or name in modalities]
@@ -121,9 +120,8 @@ def derive_attribution(
         samples={system: _read_sample(folder, system, totals[system]) for system in explained},
         linear=linear,
     )
-    if nulls:
-        entries = {number: summary["ledger"] for number, summary in nulls.items()}
-        ledgers[variant_name(main, "permuted")] = entries
+    entries = {number: summary["ledger"] for number, summary in nulls.items()}
+    ledgers: Ledgers = {variant_name(main, "permuted"): entries} if nulls else {}
     tables = {
         "explain/shares.csv": format_records(ShareRecord, attribution.shares),
         "explain/shapley.csv": format_records(GameRecord, attribution.games),
@@ -221,7 +219,8 @@ def _collect_nulls(
     explained: NDArray[np.bool_] = np.any(read_array(contributions / "trained.npy"), axis=1)
     rows = {fold.number: np.searchsorted(tested, fold.test) for fold in study.folds}
     present = {number: found[explained[found]] for number, found in rows.items()}
-    modalities = next(iter(nulls.values()))["modalities"]
+    seen = next(iter(nulls.values()))["modalities"]
+    modalities = seen if len(seen) > 1 else ()  # one alone is not shuffled
     n_repeats = min(len(summary["parts"]) for summary in nulls.values())
     totals: dict[int, list[Totals]] = {}
     probas: dict[int, dict[str, NDArray[np.float64]]] = {}
@@ -231,17 +230,14 @@ def _collect_nulls(
                 _read_totals(unit, f"permuted_{repeat}_", summary["parts"][repeat])
                 for repeat in range(n_repeats)
             ]
-            probas[number] = {
-                modality: read_array(unit / f"shuffled_{modality}.npy")
-                for modality in (modalities if len(modalities) > 1 else ())
-            }
+            probas[number] = {m: read_array(unit / f"shuffled_{m}.npy") for m in modalities}
     places = [present[number] for number in nulls]
     joined = [
         Totals.join([totals[number][repeat] for number in nulls], places, len(tested))
         for repeat in range(n_repeats)
     ]
     shuffled: dict[str, NDArray[np.float64]] = {}
-    for modality in modalities if len(modalities) > 1 else ():
+    for modality in modalities:
         by_fold = {number: found[modality] for number, found in probas.items()}
         n_repeats = min(map(len, by_fold.values()))
         proba = np.zeros((n_repeats, len(tested), n_classes))

@@ -53,6 +53,12 @@ _SOURCE: Final = _argument(
     metavar="DATASET.csv | STUDY.toml",
     help="table of utterances, or file with options",
 )
+
+
+def _system(text: str) -> _Argument:
+    return _argument("--system", metavar="NAME", help=text)
+
+
 #: Options of a study that decide how its table is read.
 _READING: Final = (
     *("data", "column", "table", "frames_columns", "extract", "label", "bins", "classes"),
@@ -87,17 +93,11 @@ _COMMANDS: Final = {
     ),
     "check": _Command(
         "validate a data set and describe it; run nothing",
-        "toolkit.study.terminal:check_command",
+        "toolkit.study.examining:check_command",
         (_SOURCE,),
         (
-            *_READING,
-            "content_parts",
-            "duplicates",
-            "modality",
-            "names",
-            "inner",
-            "normalise",
-            "seed",
+            *(*_READING, "content_parts", "duplicates", "modality", "names", "inner"),
+            *("normalise", "seed"),
         ),
         reads_table=True,
     ),
@@ -124,11 +124,7 @@ _COMMANDS: Final = {
                 help="write the table to a .csv or .parquet file (default: print it); scores, "
                 "where there are labels, go to FILE's name with .scores.csv",
             ),
-            _argument(
-                "--system",
-                metavar="NAME",
-                help="predict by this system (default: the primary one)",
-            ),
+            _system("predict by this system (default: the primary one)"),
             _argument(
                 "--all-systems",
                 action="store_true",
@@ -148,11 +144,7 @@ _COMMANDS: Final = {
                 metavar="DIR | OTHER.csv",
                 help="folders of finished studies, and tables of labelled corpora",
             ),
-            _argument(
-                "--system",
-                metavar="NAME",
-                help="score this system of each study (default: the primary one)",
-            ),
+            _system("score this system of each study (default: the primary one)"),
             _argument(
                 "--metric",
                 choices=get_args(StudyConfig.model_fields["metric"].annotation),
@@ -195,7 +187,7 @@ _COMMANDS: Final = {
     ),
     "pool": _Command(
         "write the pooled features only, one table per modality",
-        "toolkit.study.pool_command:pool_command",
+        "toolkit.study.examining:pool_command",
         (
             _SOURCE,
             _argument(
@@ -217,11 +209,7 @@ _COMMANDS: Final = {
         (
             _DIR,
             _argument("utterance", metavar="UTTERANCE"),
-            _argument(
-                "--system",
-                metavar="NAME",
-                help="which system explains (default: early, if any)",
-            ),
+            _system("which system explains (default: early, if any)"),
             _argument(
                 "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
             ),
@@ -244,7 +232,7 @@ _COMMANDS: Final = {
     ),
     "scan": _Command(
         "write the dataset.csv of a known corpus from its file names",
-        "toolkit.study.scan_command:scan_command",
+        "toolkit.study.datasets:scan_command",
         (
             _DIR,
             _argument(
@@ -265,7 +253,7 @@ _COMMANDS: Final = {
     ),
     "demo": _Command(
         "write the generated corpus in the layout of IEMOCAP",
-        "toolkit.study.terminal:demo_command",
+        "toolkit.study.datasets:demo_command",
         (
             _DIR,
             _argument(
@@ -360,16 +348,12 @@ def _drop_output() -> None:
 
 def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
     as_json = arguments.pop("json")
-    own = {name: arguments.pop(name) for name in _own_names(command)}
+    names = [name.removeprefix("--").replace("-", "_") for name, _ in command.arguments]
+    own = {name: arguments.pop(name) for name in names}
     request = Request.read(own, arguments, reads_table=command.reads_table, as_json=as_json)
     module, _, function = command.target.partition(":")
-    run = getattr(import_module(module), function)
-    code: int = run(request)
+    code: int = getattr(import_module(module), function)(request)
     return code
-
-
-def _own_names(command: _Command) -> list[str]:
-    return [name.removeprefix("--").replace("-", "_") for name, _ in command.arguments]
 
 
 def _build_parser() -> tuple[Parser, dict[str, Parser]]:

@@ -21,8 +21,8 @@ from toolkit.study.final_models import FINAL_STEM
 from toolkit.study.folder import ARTIFACTS, CURVE, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.outcome import StudyResult, parse_scores
-from toolkit.study.progress import show_work
 from toolkit.study.results import Derived, derive_study
+from toolkit.study.terminal import show_work
 from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import System
 from toolkit.validation import FINAL, Comparison

@@ -26,6 +26,7 @@ from optuna_dashboard.artifact import get_artifact_path
 from toolkit.files import FolderError
 from toolkit.study.folder import ARTIFACTS, Study, StudyFolder
 from toolkit.study.options import Request
+from toolkit.study.terminal import list_some
 from toolkit.validation import FINAL, METRICS, Fold, Predictions, fold_name, score_predictions
 from toolkit.validation.metrics import confusion_matrices
 from toolkit.validation.scores import find_score
@@ -97,9 +98,7 @@ def _name_search(name: str, folds: Sequence[Fold]) -> str:
         return f"{system}, final model"
     for fold in folds:
         if number == fold_name(fold.number):
-            named = ", ".join(fold.held_out[:_MOST_NAMED])
-            n_more = len(fold.held_out) - _MOST_NAMED
-            return f"{system}, held out {named}" + (f" and {n_more} more" if n_more > 0 else "")
+            return f"{system}, held out {list_some(fold.held_out, _MOST_NAMED)}"
     return name  # a search set aside
 
 
@@ -115,12 +114,8 @@ def _list_searches(copy: optuna.storages.InMemoryStorage) -> list[str]:
             best = f"{copy.get_best_trial(number).value:.3f}"
         link = f"[{_plain(searched.study_name)}]({_page(copy, searched.study_name)})"
         lines.append(f"| {link} | {n_finished} | {best} |")
-    lines += [
-        "",
-        "Best values come from the inner folds that chose them: they are no scores.",
-        "",
-    ]
-    return lines
+    note = "Best values come from the inner folds that chose them: they are no scores."
+    return [*lines, "", note, ""]
 
 
 def _page(copy: optuna.storages.InMemoryStorage, name: str) -> str:
@@ -215,12 +210,12 @@ def _restrict(app: Callable[..., Any]) -> Callable[..., Any]:
     return restricted
 
 
-def _serve_dashboard(folder: Path, port: int) -> int:
+def dashboard_command(request: Request) -> int:
     """Serve the dashboard on a copy of a study's searches until an interrupt."""
     with TemporaryDirectory() as uploads:
         store = FileSystemArtifactStore(uploads)
-        copy = _copy_searches(StudyFolder(folder), store)
-        app = _restrict(wsgi(copy, artifact_store=store))
+        copy = _copy_searches(StudyFolder(request.arguments["folder"]), store)
+        app, port = _restrict(wsgi(copy, artifact_store=store)), request.arguments["port"]
         with make_server(_HOST, port, app, _Server, _Quiet) as server:
             *searches, overview = copy.get_all_studies()
             page = f"{_page(copy, overview.study_name)}/note"
@@ -235,8 +230,3 @@ def _serve_dashboard(folder: Path, port: int) -> int:
             except KeyboardInterrupt:
                 return 0
     return 0
-
-
-def dashboard_command(request: Request) -> int:
-    """Serve the dashboard of a study."""
-    return _serve_dashboard(request.arguments["folder"], request.arguments["port"])

@@ -1,17 +1,19 @@
-"""The data of a planned study, examined: one verdict for ``check`` and the study itself."""
+"""The data alone: one verdict for ``check`` and for studies, and the tables of ``pool``."""
 
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 import toolkit.data
 from toolkit.data import (
@@ -21,16 +23,25 @@ from toolkit.data import (
     split_member,
     summarise_manifest,
 )
+from toolkit.data.containers import missing_dependency
+from toolkit.data.dimension_names import name_dimensions
 from toolkit.files import cache_folder, write_text
-from toolkit.study.plan import Plan
-from toolkit.study.progress import show_files
+from toolkit.pooling import FeatureTable, resolve_statistics, write_table
+from toolkit.pooling.corpus import pool_modality
+from toolkit.pooling.statistics import HASHING, TFIDF
+from toolkit.study.config import ConfigError
+from toolkit.study.inventory import Inventory
+from toolkit.study.options import Request
+from toolkit.study.plan import Plan, plan_study
+from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table, show_files
 
 logger = logging.getLogger(__name__)
 
 _SETTLED: Final = 2_000_000_000  # nanoseconds
+_MOST_THREADS: Final = 8
 
 
-def examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
+def _examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
     """Examine the data of a planned study: the verdict of ``check`` and of the study itself.
 
     - alone: Modality whose files are read; all by default.
@@ -80,14 +91,14 @@ def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> I
 def check_data(plan: Plan, alone: str | None = None) -> Plan:
     """Refuse what ``check`` calls a problem; else give the plan with the notes on its files.
 
-    - alone: As in :func:`examine_data`, for a unit that sees this modality alone.
+    - alone: As in :func:`_examine_data`, for a unit that sees this modality alone.
     """
     found = _find_notes(plan, alone)
     kept: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # not kept yet, or damaged
         kept = json.loads(found.read_text(encoding="utf-8")) if found else {}
     if not kept:
-        summary = examine_data(plan, alone)
+        summary = _examine_data(plan, alone)
         if summary.problems:
             raise ManifestError(summary.problems, source=plan.manifest.source)
         kept = {"warnings": summary.warnings, "notes": summary.notes}
@@ -126,3 +137,134 @@ def _find_notes(plan: Plan, alone: str | None) -> Path | None:
     if time.time_ns() - newest < _SETTLED:
         return None
     return cache_folder() / "checked" / f"{content.hexdigest()[:24]}.json"
+
+
+def check_command(request: Request) -> int:
+    """Validate a data set with the study's own plan, and describe it."""
+    manifest = request.require_table()
+    summary = _examine_data(plan_study(request.config, manifest))
+    if request.as_json:
+        print_json(_describe_summary(summary))
+    elif not is_quiet():
+        _show_summary(summary)
+        if manifest.ignored:
+            print_lines(f"Ignored columns: {', '.join(manifest.ignored)}")
+        print_lines(*(f"Note: {sentence}" for sentence in summary.warnings))
+        print_lines(*(f"Problem: {sentence}" for sentence in summary.problems))
+        if not summary.problems:
+            print_lines(f"No problems found. Run: {request.format_command()}")
+    elif summary.problems:
+        raise ManifestError(summary.problems, source=manifest.source)
+    return 2 if summary.problems else 0
+
+
+def _show_summary(summary: DatasetSummary) -> None:
+    """Print what a data set holds."""
+    if summary.generated:
+        print_lines("Generated data: made by this software, with a planted signal.")
+    Console().print(
+        f"{summary.source}: {summary.n_utterances} utterances, {len(summary.classes)} classes, "
+        f"{len(summary.speakers)} speakers"
+        + ("" if summary.n_sessions is None else f", {summary.n_sessions} sessions")
+        + ("" if summary.n_contents is None else f", {summary.n_contents} scripts or sentences")
+        + f"; {summary.n_complete} utterances have every modality.",
+        highlight=False,
+        markup=False,
+    )
+    people = zip(summary.speakers, summary.counts.tolist(), strict=True)
+    totals = summary.counts.sum(axis=0).tolist()
+    print_table(
+        ["speaker", *summary.classes, "all"],
+        [(speaker, *counts, sum(counts)) for speaker, counts in people],
+        total=("all", *totals, sum(totals)),
+    )
+    files = []
+    for each in summary.modalities:
+        frames = "no time axis"
+        if each.n_frames is not None:
+            shortest, middle, longest = each.n_frames
+            frames = f"{shortest}-{longest} (median {middle:g})"
+        dims = ", ".join(str(n) if n else "words" for n in each.dims)
+        counts = (each.n_files, each.n_empty, each.n_absent, each.n_unreadable)
+        files.append((each.modality, dims, frames, *counts, each.n_not_finite))
+    header = ("modality", "dims", "frames", "files", "empty", "absent", "unreadable")
+    print_table((*header, "not finite"), files)
+
+
+def _describe_summary(summary: DatasetSummary) -> dict[str, Any]:
+    """Give a data set's summary as plain data."""
+    plain = {each.name: getattr(summary, each.name) for each in fields(summary)}
+    del plain["present"], plain["notes"]  # one entry per utterance; among the warnings
+    modalities = [
+        {each.name: getattr(modality, each.name) for each in fields(modality)}
+        | {"dims": dict(modality.dims)}
+        for modality in summary.modalities
+    ]
+    return plain | {"counts": summary.counts.tolist(), "modalities": modalities}
+
+
+def pool_command(request: Request) -> int:
+    """Pool every modality of a data set and write one table per modality."""
+    config, manifest = request.config, request.require_table()
+    out, form = request.arguments["out"], request.arguments["form"]
+    missing = missing_dependency("table.parquet") if form == "parquet" else None
+    if missing:
+        raise ValueError(f"{missing} Or write the tables with --form npy.")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; name a folder.")
+    resolve_statistics(config.statistics)
+    inventory = Inventory(out)
+    inventory.claim("feature table")
+    written = []
+    for modality in manifest.modalities:
+        extractor = config.extract.get(modality, "")
+        if extractor == TFIDF:
+            raise ConfigError(
+                f"--extract {modality}={TFIDF}: these features are fitted on training rows "
+                f"alone, so there is no table of all utterances; {HASHING} has one."
+            )
+        with show_files(f"pooling {modality}", manifest.paths[modality]) as update:
+            table = pool_modality(
+                manifest,
+                modality,
+                extractor,
+                statistics=config.statistics,
+                cache=cache_folder() / "features",
+                missing=config.missing,
+                frames=config.frames,
+                progress=update,
+                n_threads=config.workers or min(os.cpu_count() or 1, _MOST_THREADS),
+            )
+        inventory.reserve(f"{modality}.{end}" for end in (form, "schema.json"))
+        named = name_dimensions(manifest, {modality: table.n_dims}, config.names)
+        ids = manifest.utterances.tolist()
+        path = write_table(table, ids, out, form=form, dimensions=named.get(modality, ()))
+        written.append(_describe_table(table, path))
+        if not (request.as_json or is_quiet()):
+            _show_table(table, path)
+    if request.as_json:
+        print_json({"data": str(config.data), "folder": str(out), "tables": written})
+    return 0
+
+
+def _describe_table(table: FeatureTable, path: Path) -> dict[str, Any]:
+    return {
+        "modality": table.modality,
+        "file": path.name,
+        "schema": f"{table.modality}.schema.json",
+        "utterances": len(table.present),
+        "present": int(table.present.sum()),
+        "statistics": list(table.statistics),
+        "features": len(table.names),
+        "counts": dict(table.counts),
+    }
+
+
+def _show_table(table: FeatureTable, path: Path) -> None:
+    odd = "".join(
+        f", {count:,} {name.replace('_', ' ')}" for name, count in table.counts.items()
+    )
+    print(  # noqa: T201
+        f"{table.modality}: {len(table.present):,} utterances x {len(table.names):,} features "
+        f"({len(table.statistics)} statistics of {table.n_dims:,} dimensions){odd}: {path}"
+    )

@@ -18,14 +18,12 @@ from toolkit.files import FolderError, format_csv, format_json, write_bytes
 from toolkit.pooling import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.shap_figures import plot_utterance
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import ConfigError
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request, print_json
-from toolkit.study.plan import (
-    Plan,
-    plan_study,
-)
+from toolkit.study.options import Request
+from toolkit.study.plan import Plan, plan_study
+from toolkit.study.terminal import print_json
 from toolkit.validation import make_features, outer_grouping
 from toolkit.validation.ledger import Ledger
 
@@ -54,11 +52,10 @@ def _explain_from_study(
     described = study.read_data()[1]["modalities"]
     provenance = study.read_provenance()
     before = provenance["data"] if provenance else {}
-    path = before.get("path")
+    data = data or (Path(path) if (path := before.get("path")) else None)
     known = {name: Path(table) for name, table in before.get("tables", {}).items()}
-    config = study.read_config()
-    now: dict[str, Any] = {"table": known | dict(given_tables or {}), "root": roots}
-    config = config.model_copy(update=now | {"data": data or (Path(path) if path else None)})
+    now = {"data": data, "table": known | dict(given_tables or {}), "root": roots}
+    config = study.read_config().model_copy(update=now)
     plan = plan_study(config)
     row = _find_row(plan.manifest, utterance)
     fold = next((fold for fold in plan.folds if row in fold.test), None)
@@ -95,10 +92,10 @@ def _explain_from_study(
         {
             name: found
             for name in modalities
-            if (found := _read_frames(plan.manifest, name, row, config)) is not None
+            if (found := _read_frames(plan, name, row)) is not None
         },
     )
-    return _write(folder, plan, row, system, fold.name, explanation, formats=config.figures)
+    return _write(plan, folder, explanation, row=row, system=system, fold=fold.name)
 
 
 def _find_row(manifest: Manifest, utterance: str) -> int:
@@ -136,19 +133,19 @@ def _means(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _read_frames(
-    manifest: Manifest, modality: str, row: int, config: StudyConfig
+    plan: Plan, modality: str, row: int
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]] | None:
     """Read the pooled frames and their numbers; None of a fixed-size or missing modality."""
-    path = manifest.paths[modality][row]
-    if modality in manifest.texts:
+    path = plan.manifest.paths[modality][row]
+    if path is None or modality in plan.manifest.texts:
         return None
-    member = None if path is None else split_member(path)
-    if path is None or not (member.file if member else path).exists():
+    member = split_member(path)
+    if not (member.file if member else path).exists():
         return None
     frames = read_sequence(path)
     if frames.ndim == 1:
         return None
-    clean = clean_frames(frames, config.frames, config.missing)
+    clean = clean_frames(frames, plan.config.frames, plan.config.missing)
     if len(clean.frames) == 0:
         return None
     alive = np.isfinite(clean.frames[0])
@@ -159,15 +156,14 @@ def _read_frames(
     return numbers, np.where(alive, clean.frames, 0)
 
 
-def _write(  # noqa: PLR0917
-    folder: Path,
+def _write(
     plan: Plan,
+    folder: Path,
+    explanation: UtteranceExplanation,
+    *,
     row: int,
     system: str,
     fold: str,
-    explanation: UtteranceExplanation,
-    *,
-    formats: Sequence[str],
 ) -> _Explained:
     manifest = plan.manifest
     classes = manifest.classes
@@ -212,9 +208,9 @@ def _write(  # noqa: PLR0917
     }
     stem = "explain/frames/" + re.sub(r"[^A-Za-z0-9._-]", "_", f"{name}-{system}")
     rows = [
-        (curve.modality, int(frame), *curve.contributions[:, i].tolist())
+        (curve.modality, int(frame), *values)
         for curve in explanation.curves
-        for i, frame in enumerate(curve.frames)
+        for frame, values in zip(curve.frames, curve.contributions.T.tolist(), strict=True)
     ]
     ax = plot_utterance(
         explanation,
@@ -226,12 +222,11 @@ def _write(  # noqa: PLR0917
     contents = {
         ".json": format_json(summary).encode(),
         ".csv": format_csv(["modality", "frame", *classes], rows).encode(),
-    } | {f".{end}": render_figure(ax, end) for end in formats}
+    } | {f".{end}": render_figure(ax, end) for end in plan.config.figures}
     Inventory(folder).reserve(stem + end for end in contents)
-    files = tuple(folder / (stem + end) for end in contents)
-    for path, content in zip(files, contents.values(), strict=True):
-        write_bytes(path, content)
-    return _Explained(summary, files)
+    for end, content in contents.items():
+        write_bytes(folder / (stem + end), content)
+    return _Explained(summary, tuple(folder / (stem + end) for end in contents))
 
 
 def _find_leading(named: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -262,9 +257,7 @@ def _describe_leading(summary: dict[str, Any], name: str) -> list[str]:
 
 def explain_command(request: Request) -> int:
     """Explain one utterance of a study: print what contributed most, and its files."""
-    given = {
-        name: request.arguments[name] for name in ("folder", "utterance", "system", "data")
-    }
+    given = {name: value for name, value in request.arguments.items() if name != "study"}
     options = request.config
     explained = _explain_from_study(**given, roots=options.root, given_tables=options.table)
     summary = explained.summary
@@ -272,19 +265,11 @@ def explain_command(request: Request) -> int:
         print_json(summary | {"files": [str(path) for path in explained.files]})
         return 0
     probabilities = (f"{name} {p:.3f}" for name, p in summary["probabilities"].items())
-    lines = [
-        (
-            f"{summary['utterance']} ({summary['speaker']}), by {summary['system']} of fold "
-            f"{summary['fold']}: predicted {summary['predicted']}, true {summary['true']}"
-        ),
-        f"Probabilities: {', '.join(probabilities)}",
-        *(
-            line
-            for name in summary["leading_frames"]
-            for line in _describe_leading(summary, name)
-        ),
-        "Files:",
-        *(f"  {path}" for path in explained.files),
-    ]
-    print("\n".join(lines))  # noqa: T201
+    who = f"{summary['utterance']} ({summary['speaker']}), by {summary['system']}"
+    decided = f"predicted {summary['predicted']}, true {summary['true']}"
+    lines = [f"{who} of fold {summary['fold']}: {decided}"]
+    lines.append(f"Probabilities: {', '.join(probabilities)}")
+    for name in summary["leading_frames"]:
+        lines += _describe_leading(summary, name)
+    print("\n".join([*lines, "Files:", *(f"  {path}" for path in explained.files)]))  # noqa: T201
     return 0

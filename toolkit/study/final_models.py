@@ -20,13 +20,7 @@ from toolkit.models import FittedBooster
 from toolkit.pooling.statistics import UNTIMED, resolve_statistics
 from toolkit.report import Report, Section, StudyFacts, format_markdown
 from toolkit.report.answer import caveats_section
-from toolkit.report.document import (
-    Items,
-    Paragraph,
-    Table,
-    count_words,
-    escape_markdown,
-)
+from toolkit.report.document import Items, Paragraph, Table, count_words, escape_markdown
 from toolkit.report.performance import scores_table
 from toolkit.report.protocol import closing_sections
 from toolkit.study.folder import Study, StudyFolder
@@ -203,8 +197,8 @@ def _describe_late(described: Mapping[str, Any]) -> str:
     )
 
 
-def read_final(folder: Path) -> dict[str, Any]:
-    """Read and check the description of final models."""
+def load_finals(folder: Path) -> tuple[dict[str, Any], dict[str, FittedBooster]]:
+    """Read and check the description of final models; load the model of each system."""
     StudyFolder(folder).refuse_first_layout()
     path = folder / FINAL_FILE
     if not path.exists():
@@ -219,7 +213,7 @@ def read_final(folder: Path) -> dict[str, Any]:
         raise FolderError(
             f"{path} is damaged ({error}). Make it again with toolkit report {folder}."
         ) from None
-    return final
+    return final, {name: _load_final(folder, name, final) for name in final["systems"]}
 
 
 def _check_final(final: Mapping[str, Any]) -> None:
@@ -259,7 +253,7 @@ def _check_fusion(fusion: LearnedFusion, systems: Iterable[str], n_classes: int)
             raise ValueError(f"{name} gives no probabilities of these classes")
 
 
-def load_final(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBooster:
+def _load_final(folder: Path, system: str, final: Mapping[str, Any]) -> FittedBooster:
     """Load a model whose files have the bytes that were written, and no other."""
     models = folder / "models" / system
     # The boosters' native code reads these files: it gets the bytes of the study alone.

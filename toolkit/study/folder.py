@@ -38,7 +38,7 @@ from toolkit.pooling import FeatureTable
 from toolkit.study.config import StudyConfig
 from toolkit.study.options import format_config, load_config
 from toolkit.study.units import (
-    compare_origins,
+    PLAIN,
     describe_rows,
     describe_table,
     format_rows,
@@ -252,7 +252,7 @@ class StudyFolder:
             return None
         with self.open_part(path) as folder:
             summary = self._check_summary(read_json(folder / "unit.json"), system, fold)
-            if differ := compare_origins(summary["origin"], origin):
+            if differ := _compare_origins(summary["origin"], origin):
                 raise FolderError(
                     f"The finished unit {path} was made from other {', '.join(differ)} than "
                     "this study has there. Delete that file and run the study's own command "
@@ -329,19 +329,12 @@ class StudyFolder:
         elif explicit and recorded[-1] != primary:
             recorded = [*recorded, primary]
         write_text(self.path / _ROWS, format_rows(manifest))
+        plain = [(name, getattr(manifest, name)) for name in PLAIN]
         data = {
             # The title of the report, also after folders were renamed.
             "name": before.get("name", study),
             "corpus": before.get("corpus", manifest.root.resolve().name),
-            "source": manifest.source,
-            "generated": manifest.generated,
-            "classes": list(manifest.classes),
-            "codes": list(manifest.codes),
-            "available": list(manifest.available),
-            "ignored": list(manifest.ignored),
-            "excluded": dict(manifest.excluded),
-            "merged": dict(manifest.merged),
-            "warnings": list(manifest.warnings),
+            **{n: dict(v) if isinstance(v, Mapping) else v for n, v in plain},
             "modalities": {n: modalities[n] for n in manifest.available if n in modalities},
             "primary": recorded,
         }
@@ -362,9 +355,8 @@ class StudyFolder:
         try:
             data = read_json(self.path / _DATA)
             order = {name: index for index, name in enumerate(data["available"])}
-            data["modalities"] = dict(
-                sorted(data["modalities"].items(), key=lambda item: order[item[0]])
-            )
+            ranked = sorted(data["modalities"], key=lambda name: order[name])
+            data["modalities"] = {name: data["modalities"][name] for name in ranked}
             for modality in data["modalities"].values():
                 data["warnings"] += modality.pop("notes")
             text = (self.path / _ROWS).read_bytes().decode("utf-8")
@@ -459,12 +451,10 @@ class StudyFolder:
     ) -> None:
         """Write what the folder's numbers depend on, keeping modalities of earlier runs."""
         before = {} if known is None else known["data"]
-        merged = {
-            name: before.get(name, {}) | provenance["data"].get(name, {})
-            for name in ("modalities", "tables", "screened")
-            if name in before | provenance["data"]
-        }
-        data = provenance["data"] | merged
+        data = dict(provenance["data"])
+        for name in ("modalities", "tables", "screened"):
+            if name in before | data:
+                data[name] = before.get(name, {}) | data.get(name, {})
         write_text(self.path / _PROVENANCE, format_json(provenance | {"data": data}))
 
     def set_damaged_aside(self) -> None:
@@ -498,6 +488,21 @@ def _compare_sums(folder: Path) -> str:
         return str(error)
     names = sorted(n for n in found.keys() | sums.keys() if found.get(n) != sums.get(n))
     return f"{', '.join(names)} changed since it was written" if names else ""
+
+
+def _compare_origins(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Name what both state, and differently."""
+    differ = [
+        {"held_out": "held-out groups", "rows": "rows or labels"}[name]
+        for name in ("held_out", "rows")
+        if name in found and name in expected and found[name] != expected[name]
+    ]
+    features = found.get("features", {})
+    return differ + [
+        f"{modality} features"
+        for modality, digest in expected.get("features", {}).items()
+        if isinstance(features, dict) and features.get(modality, digest) != digest
+    ]
 
 
 def _describe_damage(path: Path, why: str) -> FolderError:

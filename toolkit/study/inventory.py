@@ -22,6 +22,7 @@ from toolkit.files import (
     write_bytes,
     write_text,
 )
+from toolkit.study.terminal import list_some
 
 _INVENTORY: Final = f"{INTERNAL}/inventory.json"
 #: Files that commands add one by one. Another list, since a study may be running meanwhile.
@@ -33,7 +34,6 @@ _SET_UP: Final = (
 )
 #: Temporary files and folders carry the number of their process.
 _TEMPORARY: Final = re.compile(r"\.(.+)\.\d+\.tmp")
-_MOST_NAMED: Final = 5
 #: Files by which a study is known without its inventory, in this layout and the first one.
 _MARKS: Final = (f"{INTERNAL}/data.json", "provenance.json")
 
@@ -55,7 +55,7 @@ class Inventory:
         names -= {PurePosixPath(_INVENTORY).parts[0]}
         if names and not self._is_claimed(kind):
             raise FolderError(
-                f"{self.path} holds files but no {kind} ({_join(sorted(names))}). What a "
+                f"{self.path} holds files but no {kind} ({list_some(sorted(names))}). What a "
                 "command makes is written into a folder of its own: name a new or empty one "
                 "with --out."
             )
@@ -131,7 +131,7 @@ class Inventory:
         if foreign:
             raise FolderError(
                 f"{self.path} holds files that the study did not write and would replace: "
-                f"{_join(foreign)}. Move them elsewhere and run the same command again."
+                f"{list_some(foreign)}. Move them elsewhere and run the same command again."
             )
 
     def _save(self, name: str, files: Iterable[str], kind: str) -> None:
@@ -155,11 +155,6 @@ class Inventory:
 
 def _glob_temporary(path: Path) -> Iterable[Path]:
     return path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
-
-
-def _join(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_inside(name: object) -> bool:

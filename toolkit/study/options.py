@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
     from toolkit.data import Manifest
 
+#: Options of the report, which ``study.toml`` names where they are given.
+_REPORTED: Final = (
+    *("seeds", "figures", "table_metrics", "learning_curve", "by", "abstain", "published"),
+)
 #: Copies of the files of ``--with`` in a study's folder.
 OUTSIDE: Final = "internal/outside/{}.csv"
 
@@ -87,10 +91,34 @@ class Request:
             raise ConfigError("Name a table of utterances: DATASET.csv or --data DATASET.csv.")
         return self.manifest
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How to read new data; what is not given is None, and stays as a study had it."""
+        config = self.config
+        given = {
+            name: getattr(config, name) if name in config.model_fields_set else None
+            for name in ("missing", "frames")
+        }
+        return given | {"columns": config.column, "roots": config.root, "tables": config.table}
 
-def print_json(content: Any) -> None:
-    """Print plain data as JSON."""
-    print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
+    def format_command(self) -> str:
+        """Write the command of a quick study with the options beside those of its file."""
+        config, source = self.config, self.arguments["study"]
+        words = ["toolkit", "study", str(source or config.data)]
+        given = config.model_dump(mode="json", exclude_unset=True, exclude_defaults=True)
+        for name, value in given.items():
+            if _is_table(name):
+                continue  # the file of the study has it
+            if isinstance(value, list) and name in _LISTS:
+                words += [_flag(name), *value]
+            elif isinstance(value, dict | list):
+                pairs = (
+                    [f"{k}={v}" for k, v in value.items()] if isinstance(value, dict) else value
+                )
+                words += [word for pair in pairs for word in (_flag(name), pair)]
+            elif name not in ("data", "quick"):
+                words += [_flag(name), *([] if value is True else [str(value)])]
+        return shlex.join([*words, "--quick"])
 
 
 def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
@@ -164,23 +192,6 @@ def _nearest(key: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def format_command(config: StudyConfig, source: Path | None) -> str:
-    """Write the command of a quick study with the options given, beside those of its file."""
-    words = ["toolkit", "study", str(source or config.data)]
-    given = config.model_dump(mode="json", exclude_unset=True, exclude_defaults=True)
-    for name, value in given.items():
-        if _is_table(name):
-            continue  # the file of the study has it
-        if isinstance(value, list) and name in _LISTS:
-            words += [_flag(name), *value]
-        elif isinstance(value, dict | list):
-            pairs = [f"{k}={v}" for k, v in value.items()] if isinstance(value, dict) else value
-            words += [word for pair in pairs for word in (_flag(name), pair)]
-        elif name not in ("data", "quick"):
-            words += [_flag(name), *([] if value is True else [str(value)])]
-    return shlex.join([*words, "--quick"])
-
-
 def format_config(config: StudyConfig) -> str:
     """Write a resolved configuration as TOML."""
     # The effective values: --quick and a grid change the number of trials.
@@ -189,15 +200,7 @@ def format_config(config: StudyConfig) -> str:
     # Late fusions and games decide no other number, but a rebuilt report needs their names.
     shown = [
         name
-        for name in (
-            "seeds",
-            "figures",
-            "table_metrics",
-            "learning_curve",
-            "by",
-            "abstain",
-            "published",
-        )
+        for name in _REPORTED
         if getattr(config, name) != StudyConfig.model_fields[name].default
     ]
     for name in (*StudyConfig.identity_fields(), "fusion", "shapley", *shown):
@@ -283,23 +286,25 @@ class Parser(argparse.ArgumentParser):
             if name not in names or _is_table(name):
                 continue
             group = titles[next(title for title, own in _GROUPS.items() if name in own)]
-            flag = _flag(name)
-            silent = field.default in (None, (), {})
-            default = "" if silent else f" (default: {_show(field.default)})"
-            kind = _kind(field.annotation)
-            text = f"{field.description}{'' if kind is bool else default}".replace("%", "%%")
-            settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
-            settings["dest"] = name
+            kind, choices = _kind(field.annotation), ",".join(_list_choices(field.annotation))
+            text = field.description or ""
+            if kind is not bool and field.default not in (None, (), {}):
+                text += f" (default: {_show(field.default)})"
+            text = text.replace("%", "%%")
+            settings: dict[str, Any] = {
+                "default": argparse.SUPPRESS,
+                "help": text,
+                "dest": name,
+            }
             if kind is bool:
                 settings["action"] = "store_true"
             else:
-                choices = ",".join(_list_choices(field.annotation))
                 metavar = f"{{{choices}}}" if choices and kind is str else "VALUE"
                 settings["metavar"] = _METAVARS.get(kind, metavar)
                 settings["action"] = "append" if kind in (tuple, dict) else "store"
                 if name in _LISTS:
                     settings |= {"nargs": "+", "metavar": "NAME"}
-            action = group.add_argument(flag, **settings)
+            action = group.add_argument(_flag(name), **settings)
             if name in _RARE:
                 self._rare[action] = text
                 action.help = argparse.SUPPRESS

@@ -2,8 +2,9 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from html import escape
 from operator import attrgetter
 from pathlib import Path
@@ -20,6 +21,7 @@ from toolkit.pooling import FeatureTable
 from toolkit.report import StudyFacts, draw_figures, render_figure
 from toolkit.report.document import NONE
 from toolkit.study.folder import StudyFolder
+from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table
 from toolkit.systems import MAJORITY, System, variant_name
 from toolkit.validation import METRICS, Comparison, Predictions, Score, score_predictions
 from toolkit.validation.scores import find_score
@@ -140,6 +142,30 @@ class StudyResult:
             for metric in metrics
         }
         return pd.DataFrame(found, index=pd.Index(self._shown, name="system"))
+
+    def show(self, metric: str, *, as_json: bool = False) -> None:
+        """Print the scores, as a table or as JSON."""
+        if as_json:
+            scores = [asdict(score) for score in self.all_scores if score.scope == "all"]
+            found = {"folder": str(self.folder), "unfinished": list(self.unfinished)}
+            print_json(found | {"scores": scores})
+        elif not is_quiet():
+            names = tuple(dict.fromkeys((metric, "f1_micro", "uar")))
+            print_table(
+                ("system", *(METRICS[name].title for name in names), "n"),
+                [
+                    (name, *cells, len(self.systems[str(name)]))
+                    for name, cells in self.table(names).iterrows()
+                ],
+            )
+            if any(System.parse(name).is_outside for name in self.systems):
+                print_lines("A plus in a name: brought from outside; not audited.")
+            print_lines(
+                "Intervals: 95 %, jackknife over speakers. Other decision thresholds: "
+                "scores.csv.",
+                f"Report: {self.folder / 'report.html'}",
+                f"Searches: toolkit dashboard {shlex.quote(str(self.folder))}",
+            )
 
     def plot_scores(self, metric: str | None = None) -> _Drawing:
         """Draw scores and intervals by one metric, by default that of the search."""

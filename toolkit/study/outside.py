@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.csv_table import Rows
-from toolkit.files import FolderError, unescape_formula
+from toolkit.files import unescape_formula
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.options import OUTSIDE
+from toolkit.study.terminal import list_some
 from toolkit.systems import RESERVED
 from toolkit.validation import METRICS, Predictions, outer_grouping
 
@@ -25,7 +26,6 @@ _COLUMNS: Final = (
 )
 #: Sums of rounded probabilities may differ from 1 by this much; tables hold exact ones.
 _ROUNDED, _EXACT = 1e-3, 1e-6
-_MOST_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,19 +67,6 @@ def read_outside(
     return found
 
 
-def restore_outside(
-    config: StudyConfig, frame: Predictions, modalities: Collection[str]
-) -> dict[str, Outside]:
-    """Read the files that a study's folder keeps, as :func:`read_outside` does."""
-    try:
-        return read_outside(config, frame, modalities)
-    except (ValueError, OSError) as error:
-        raise FolderError(
-            f"The files in {Path(OUTSIDE).parent} are damaged: {error} Run the study's own "
-            "command again: finished units are kept."
-        ) from None
-
-
 class _Reader:
     """The reader of one file, its rows in the order of the study's.
 
@@ -97,8 +84,8 @@ class _Reader:
         self._check_header(header)
         if "system" in header and len(names := {*rows.column(header.index("system"))}) > 1:
             self.problems.refuse(
-                f"The file holds {len(names)} systems ({_join(sorted(names))}); expected one: "
-                "keep its rows alone."
+                f"The file holds {len(names)} systems ({list_some(sorted(names))}); expected "
+                "one: keep its rows alone."
             )
         ids = [unescape_formula(cell) for cell in rows.column(header.index("utterance"))]
         self._check_utterances(ids, rows.numbers)
@@ -147,8 +134,8 @@ class _Reader:
         ):
             if found:
                 self.problems.refuse(
-                    f"Columns {_join(map(repr, sorted(found)))} {fault}; expected columns are "
-                    f"{expected}."
+                    f"Columns {list_some(map(repr, sorted(found)))} {fault}; expected columns "
+                    f"are {expected}."
                 )
 
     def _check_utterances(self, ids: Sequence[str], numbers: Sequence[int]) -> None:
@@ -165,10 +152,10 @@ class _Reader:
         ):
             if found:
                 named = (
-                    f"{n!r} (row {_join(rows[n])})" if n in rows else repr(n) for n in found
+                    f"{n!r} (row {list_some(rows[n])})" if n in rows else repr(n) for n in found
                 )
                 self.problems.add(
-                    f"{len(found)} {fault}: {_join(named)}; expected one row for each of "
+                    f"{len(found)} {fault}: {list_some(named)}; expected one row for each of "
                     f"{len(expected)} tested utterances."
                 )
         self.problems.raise_any()
@@ -219,8 +206,8 @@ class _Reader:
         if split := [group for group, folds in tested.items() if len(folds) > 1]:
             self.problems.add(
                 f"{len(split)} {unit}s are tested in several folds, first {split[0]!r} in "
-                f"{_join(sorted(tested[split[0]]))}: a model of each fold was trained on that "
-                f"{unit}'s other utterances, and this study holds out whole {unit}s.",
+                f"{list_some(sorted(tested[split[0]]))}: a model of each fold was trained on "
+                f"that {unit}'s other utterances, and this study holds out whole {unit}s.",
                 column="fold",
             )
         return len(set(self.columns["fold"]))
@@ -234,9 +221,3 @@ def _to_number(cell: str) -> float:
         return float(cell)
     except ValueError:
         return math.nan
-
-
-def _join(found: Iterable[str]) -> str:
-    names = list(found)
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

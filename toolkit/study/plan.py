@@ -6,8 +6,10 @@ import logging
 import platform
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,13 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 import toolkit
-from toolkit.data import (
-    CORPUS_VERSION,
-    Manifest,
-    SequenceError,
-    make_corpus,
-    read_header,
-)
+from toolkit.data import CORPUS_VERSION, Manifest, SequenceError, make_corpus, read_header
 from toolkit.data.audio import name_versions
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain import MAX_PLAYERS
@@ -40,8 +36,8 @@ from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
 from toolkit.study.outside import Outside, read_outside
-from toolkit.study.progress import show_files
 from toolkit.study.searching import bound_memory, make_search_options, widest_fit
+from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table, show_files
 from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import (
     EARLY,
@@ -50,6 +46,7 @@ from toolkit.systems import (
     logistic_name,
     proper_subsets,
     seed_name,
+    variant_name,
 )
 from toolkit.validation import (
     FINAL,
@@ -200,7 +197,11 @@ class Plan:
         """Read the dimensions of a modality and whether it has a time axis, from one file."""
         if texts := self.manifest.texts.get(modality):
             return count_columns(self.config.extract[modality], texts), False
-        return _read_dims(self.manifest, modality)
+        for path in filter(None, self.manifest.paths[modality]):
+            with suppress(SequenceError):  # refused or counted when the study runs
+                header = read_header(path)
+                return int(header.n_dims), len(header.shape) > 1
+        return 0, True
 
     def estimate(self) -> _Estimate:
         """Count units and columns, and bound the memory, from the heads of the files."""
@@ -223,6 +224,26 @@ class Plan:
             )
         largest = sorted(needs.values(), reverse=True)[: self.config.n_workers]
         return _Estimate(tuple(needs), columns, sum(largest))
+
+    def show(self, *, as_json: bool) -> None:
+        """Print what a study would run, as a table or as JSON."""
+        estimate, n_rows, folder = self.estimate(), len(self.manifest), self.folder.path
+        if as_json:
+            size = asdict(estimate) | {"units": list(estimate.units)}
+            print_json({"folder": str(folder), "utterances": n_rows} | size)
+        elif not is_quiet():
+            rows = []
+            for name, n in Counter(u.rpartition("/")[0] for u in estimate.units).items():
+                is_logistic = System.parse(name).is_logistic
+                trials = "" if is_logistic else self.options.n_trials
+                columns = estimate.columns[variant_name(name, "") if is_logistic else name]
+                rows.append((name, n, trials, f"{columns:,}"))
+            print_table(("system", "units", "trials per unit", "columns"), rows)
+            print_lines(
+                f"{n_rows} utterances, {len(self.folds)} outer folds, into {folder}",
+                f"{len(estimate.units)} units; {self.config.n_workers} side by side take at "
+                f"most {estimate.memory / 2**30:.1f} GB of memory.",
+            )
 
     def make_provenance(self, tables: Iterable[FeatureTable]) -> dict[str, Any]:
         """Collect what a study's numbers depend on."""
@@ -431,19 +452,6 @@ def _list_seeded(
         for system, modalities in systems.items()
         if config.shapley == "seeds" or not System.parse(system).is_subset
     }
-
-
-def _read_dims(manifest: Manifest, modality: str) -> tuple[int, bool]:
-    """Read the dimensions of a modality and whether it has a time axis, from one file."""
-    for path in manifest.paths[modality]:
-        if path is None:
-            continue
-        try:
-            header = read_header(path)
-        except SequenceError:  # refused or counted when the study runs
-            continue
-        return int(header.n_dims), len(header.shape) > 1
-    return 0, True
 
 
 def _count_columns(n_dims: int, timed: bool, statistics: str, options: SearchOptions) -> int:

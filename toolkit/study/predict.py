@@ -36,10 +36,11 @@ from toolkit.pooling.corpus import pool_modality
 from toolkit.pooling.statistics import FramesPolicy
 from toolkit.pooling.table import write_parquet
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.final_models import load_final, read_final
+from toolkit.study.final_models import load_finals
 from toolkit.study.folder import StudyFolder
-from toolkit.study.options import Request, print_json
+from toolkit.study.options import Request
 from toolkit.study.outcome import NewResult, format_score
+from toolkit.study.terminal import print_json
 from toolkit.validation import METRICS, Score
 
 logger = logging.getLogger(__name__)
@@ -98,11 +99,11 @@ def predict_new(
     result = apply_models(
         Path(folder),
         data,
-        columns=columns or {},
+        columns=columns,
         missing=missing,
         frames=frames,
         roots=roots,
-        tables=tables or {},
+        tables=tables,
     )
     _warn_of_known(result.manifest, result.known)
     _warn_of_labels(result)
@@ -113,30 +114,29 @@ def apply_models(
     folder: Path,
     data: Path | str | pd.DataFrame,
     *,
-    columns: Mapping[str, str],
-    missing: Literal["refuse", "allow"] | None,
-    frames: FramesPolicy | None,
-    roots: Sequence[Path | str],
-    tables: Mapping[str, Path | str],
+    columns: Mapping[str, str] | None = None,
+    missing: Literal["refuse", "allow"] | None = None,
+    frames: FramesPolicy | None = None,
+    roots: Sequence[Path | str] = (),
+    tables: Mapping[str, Path | str] | None = None,
 ) -> NewResult:
     """Predict as :func:`predict_new` does, without warnings of known speakers and labels."""
     study = StudyFolder(folder)
-    final = read_final(folder)
+    final, boosters = load_finals(folder)
     trained, described = study.read_data()
     config = study.read_config()
-    boosters = {name: load_final(folder, name, final) for name in final["systems"]}
     fusion = LearnedFusion.restore(final["fusion"])
-    given = {"missing": missing, "frames": frames}
-    pooling = final["pooling"] | {name: choice for name, choice in given.items() if choice}
+    chosen = {"missing": missing, "frames": frames}
+    pooling = final["pooling"] | {name: choice for name, choice in chosen.items() if choice}
     manifest = read_unlabelled(
         data,
         tuple(final["modalities"]),
-        columns=columns,
+        columns=columns or {},
         label=config.label,
         bins=config.bins,
         missing=pooling["missing"],
         roots=[Path(root) for root in roots],
-        tables={name: Path(path) for name, path in tables.items()},
+        tables={name: Path(path) for name, path in (tables or {}).items()},
         extract={m: how for m, how in config.extract.items() if m in final["modalities"]},
         frames_columns=config.frames_columns,
     )
@@ -154,7 +154,14 @@ def apply_models(
     for name, expected in final["modalities"].items():
         named = described["modalities"].get(name, {}).get("dimensions", [])
         _check_names(manifest, name, expected["n_dims"], named)
-    seen = {name: _normalise(manifest, table, pooling) for name, table in pooled.items()}
+    seen = pooled
+    if pooling["normalise"] != "none":
+        given = {name: pooling[name] for name in ("missing", "frames")}
+        given["cache"] = cache_folder() / "features"
+        seen = {
+            name: normalise_speakers(table, manifest.speakers, **given)
+            for name, table in pooled.items()
+        }
     # One thread, as in training: the last bits of sums must not depend on the cores.
     with threadpool_limits(1):
         boosted = {
@@ -167,7 +174,10 @@ def apply_models(
             for name, booster in boosters.items()
         }
         systems = fusion.apply(boosted)
-    known = np.isin(_canonical(manifest.speakers), _canonical(trained.speakers))
+    seen_people = {canonical_name(name) for name in trained.speakers.tolist()}
+    known = np.array(
+        [canonical_name(name) in seen_people for name in manifest.speakers.tolist()], dtype=bool
+    )
     known &= manifest.speakers != ""
     known |= np.isin(manifest.utterances, trained.utterances)
     return NewResult(
@@ -208,10 +218,6 @@ def _warn_of_versions(study: StudyFolder, config: StudyConfig) -> None:
             )
 
 
-def _canonical(names: NDArray[np.str_]) -> NDArray[np.str_]:
-    return np.array([canonical_name(name) for name in names.tolist()])
-
-
 def _pool(
     manifest: Manifest, modality: str, expected: Mapping[str, Any], pooling: Mapping[str, Any]
 ) -> FeatureTable:
@@ -234,20 +240,6 @@ def _pool(
             f"trained on {shape}. Extract them as those of the study were."
         )
     return table
-
-
-def _normalise(
-    manifest: Manifest, table: FeatureTable, pooling: Mapping[str, Any]
-) -> FeatureTable:
-    if pooling["normalise"] == "none":
-        return table
-    return normalise_speakers(
-        table,
-        manifest.speakers,
-        cache=cache_folder() / "features",
-        missing=pooling["missing"],
-        frames=pooling["frames"],
-    )
 
 
 def _check_names(manifest: Manifest, modality: str, n_dims: int, known: Sequence[str]) -> None:
@@ -278,7 +270,7 @@ def _check_speakers(manifest: Manifest) -> None:
             "Features are standardised within each speaker, and %d speaker(s) have a single "
             "utterance (%s): all their features are 0, which decides no prediction.",
             len(alone),
-            ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else ""),
+            _name_some(alone),
         )
 
 
@@ -287,10 +279,7 @@ def _describe_shape(time_axis: bool, n_dims: int) -> str:
 
 
 def _apply(
-    booster: FittedBooster,
-    tables: list[FeatureTable],
-    priors: NDArray[np.float64],
-    n_rows: int,
+    booster: FittedBooster, tables: list[FeatureTable], priors: NDArray[np.float64], n_rows: int
 ) -> NewPredictions:
     """Predict the rows that have any of a system's modalities; others get the class priors."""
     present = np.zeros(n_rows, dtype=bool)
@@ -336,7 +325,7 @@ def _warn_of_labels(result: NewResult) -> None:
             "(%s).",
             len(left),
             len(manifest),
-            ", ".join(others[:5]) + (", ..." if len(others) > 5 else ""),
+            _name_some(others),
             ", ".join(result.classes),
         )
 
@@ -354,14 +343,17 @@ def _warn_of_known(manifest: Manifest, known: NDArray[np.bool_]) -> None:
     if not known.any():
         return
     names = np.unique(manifest.speakers[known & (manifest.speakers != "")]).tolist()
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    source = f"by {len(names)} speaker(s) who were in training ({shown})" if names else ""
+    who = f"by {len(names)} speaker(s) who were in training ({_name_some(names)})"
     logger.warning(
         "%d of %d utterances are %s: these are no predictions for unseen speakers.",
         int(known.sum()),
         len(manifest),
-        source or "in training under the same ids",
+        who if names else "in training under the same ids",
     )
+
+
+def _name_some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _check_out(out: Path, folder: Path, sources: Iterable[Path]) -> None:
@@ -383,12 +375,6 @@ def _is_stream(out: Path) -> bool:
     """Check for a pipe or device, which is written to and never replaced."""
     open_file = out.absolute().is_relative_to("/dev") or out.absolute().is_relative_to("/proc")
     return out.exists() and (open_file or not out.is_file())
-
-
-def _check_kind(out: Path) -> None:
-    """Refuse a name whose ending promises a format that is not written."""
-    if out.suffix.lower() not in {".csv", ".parquet"} and not _is_stream(out):
-        raise FolderError(f"--out {out}: predictions are written as .csv or .parquet.")
 
 
 def _write_new(table: pd.DataFrame, out: Path) -> None:
@@ -423,23 +409,15 @@ def _show_scores(scores: Sequence[Score]) -> None:
 
 def predict_command(request: Request) -> int:
     """Apply a study's final models to new utterances."""
-    config, arguments = request.config, request.arguments
+    arguments = request.arguments
     out: Path | None = arguments["out"]
     if arguments["system"] is not None and arguments["all_systems"]:
         raise ConfigError("--system names one system and --all-systems all: give one of them.")
     if out is not None:
         _check_out(out, arguments["folder"], [arguments["data"]])
-        _check_kind(out)
-    given = config.model_fields_set  # what is not given is as the study had it
-    result = predict_new(
-        arguments["folder"],
-        arguments["data"],
-        columns=config.column,
-        missing=config.missing if "missing" in given else None,
-        frames=config.frames if "frames" in given else None,
-        roots=config.root,
-        tables=config.table,
-    )
+        if out.suffix.lower() not in {".csv", ".parquet"} and not _is_stream(out):
+            raise FolderError(f"--out {out}: predictions are written as .csv or .parquet.")
+    result = predict_new(arguments["folder"], arguments["data"], **request.reading)
     systems = result.names
     if arguments["all_systems"]:
         table = result.table_all()

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from toolkit.files import OUTPUTS, format_records, lock_folder, write_bytes, write_text
@@ -23,10 +22,10 @@ from toolkit.report.leakage_page import (
 from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request, load_config, print_json
+from toolkit.study.options import Request, load_config
 from toolkit.study.plan import Plan, plan_study
 from toolkit.study.searching import limit_fixed
-from toolkit.study.terminal import is_quiet
+from toolkit.study.terminal import is_quiet, print_json, print_lines
 from toolkit.study.workers import exit_with_parent
 from toolkit.validation import make_features
 from toolkit.validation.fixed import (
@@ -45,6 +44,15 @@ from toolkit.validation.leakage import describe_gaps, measure_premium
 from toolkit.validation.metrics import Floats
 
 logger = logging.getLogger(__name__)
+
+_TRANSDUCTIVE: Final = (
+    "Features were standardised within each speaker, tested ones included: every split is "
+    "transductive."
+)
+_ONE_LABEL: Final = (
+    "Each speaker has a single label: here, recognising a person and knowing the label are the "
+    "same thing."
+)
 
 _Task = TypeVar("_Task")
 _Answer = TypeVar("_Answer")
@@ -98,66 +106,26 @@ def _run_premium(
                     space = project_rows(manifest, features, seed=seed)
                 projected |= {} if space is None else {modality: space}
         if config.normalise == "speaker":
-            transductive = (
-                "Features were standardised within each speaker, tested ones included: every "
-                "split is transductive."
-            )
-            gaps += (transductive,)
+            gaps += (_TRANSDUCTIVE,)
         if has_one_label_each(manifest.labels, manifest.speakers):
-            same = (
-                "Each speaker has a single label: here, recognising a person and knowing the "
-                "label are the same thing."
-            )
-            gaps += (same,)
-        pictures = {
-            modality: {end: f"premium-{modality}.{end}" for end in config.figures}
-            for modality in manifest.modalities
-        }
+            gaps += (_ONE_LABEL,)
         drawn = {
             f"space-{name}": plot_space(each, manifest.classes, name)
             for name, each in projected.items()
         }
-        names = [name for by_end in pictures.values() for name in by_end.values()]
-        names += [f"{stem}.{end}" for stem in drawn for end in config.figures]
-        names += ["probes.csv"] if probes else []
-        inventory.reserve(["premium.csv", "premium.md", *names])
-        write_text(folder / "premium.csv", format_records(PremiumScore, scores))
-        page = format_premium(
-            scores,
-            gaps=gaps,
-            generated=manifest.generated,
-            probes=probes,
-            projected=projected,
+        drawn |= {f"premium-{name}": plot_premium(scores, name) for name in manifest.modalities}
+        tables = {"premium.csv": format_records(PremiumScore, scores)}
+        tables |= {"probes.csv": format_records(ProbeScore, probes)} if probes else {}
+        tables["premium.md"] = format_premium(
+            scores, gaps=gaps, generated=manifest.generated, probes=probes, projected=projected
         )
-        write_text(folder / "premium.md", page)
-        if probes:
-            write_text(folder / "probes.csv", format_records(ProbeScore, probes))
-        for stem, ax in drawn.items():
-            for end in config.figures:
-                write_bytes(folder / f"{stem}.{end}", render_figure(ax, end))
-        for modality, by_end in pictures.items():
-            ax = plot_premium(scores, modality)
-            for end, name in by_end.items():
-                write_bytes(folder / name, render_figure(ax, end))
+        pictures = [(f"{stem}.{end}", stem, end) for stem in drawn for end in config.figures]
+        inventory.reserve([*tables, *(name for name, *_ in pictures)])
+        for name, text in tables.items():
+            write_text(folder / name, text)
+        for name, stem, end in pictures:
+            write_bytes(folder / name, render_figure(drawn[stem], end))
     return _PremiumResult(folder, tuple(scores), gaps, tuple(probes))
-
-
-def _show_result(result: _PremiumResult) -> None:
-    """Print the premiums in sentences."""
-    console = Console()
-    sentences = describe_premiums(result.scores, result.probes)
-    last = f"Report: {result.folder / 'premium.md'}"
-    for sentence in (*sentences, *(f"Note: {gap}" for gap in result.gaps), last):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
-def _describe_result(result: _PremiumResult) -> dict[str, Any]:
-    """Give the premiums as plain data."""
-    return {
-        "folder": str(result.folder),
-        "gaps": list(result.gaps),
-        "scores": [asdict(score) for score in result.scores if not score.group],
-    } | ({"probes": [asdict(probe) for probe in result.probes]} if result.probes else {})
 
 
 def premium_command(request: Request) -> int:
@@ -170,9 +138,14 @@ def premium_command(request: Request) -> int:
     arguments = request.arguments
     result = _run_premium(config, arguments["permutations"], with_probes=arguments["probes"])
     if request.as_json:
-        print_json(_describe_result(result))
+        scores = [asdict(score) for score in result.scores if not score.group]
+        plain = {"folder": str(result.folder), "gaps": list(result.gaps), "scores": scores}
+        probes = {"probes": [asdict(probe) for probe in result.probes]} if result.probes else {}
+        print_json(plain | probes)
     elif not is_quiet():
-        _show_result(result)
+        print_lines(*describe_premiums(result.scores, result.probes))
+        print_lines(*(f"Note: {gap}" for gap in result.gaps))
+        print_lines(f"Report: {result.folder / 'premium.md'}")
     return 0
 
 

@@ -6,6 +6,7 @@ import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ import numpy as np
 import toolkit
 from toolkit.files import (
     INTERNAL,
+    FolderError,
     format_csv,
     format_json,
     format_records,
@@ -21,25 +23,15 @@ from toolkit.files import (
     read_json,
 )
 from toolkit.fusion.fuse import FusionRecord, fuse_systems
-from toolkit.report import (
-    StudyFacts,
-    format_markdown,
-    summarise_study,
-)
+from toolkit.report import StudyFacts, format_markdown, summarise_study
 from toolkit.report.document import Table
-from toolkit.study.attribution import derive_attribution
-from toolkit.study.final_models import (
-    format_finals,
-    learn_finals,
-)
-from toolkit.study.folder import (
-    CURVE,
-    SUMMARY,
-    StudyFolder,
-)
+from toolkit.study.attribution import derive_attribution, tested_rows
+from toolkit.study.final_models import format_finals, learn_finals
+from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
 from toolkit.study.inventory import Inventory
+from toolkit.study.options import OUTSIDE
 from toolkit.study.outcome import format_scores
-from toolkit.study.outside import Outside, restore_outside
+from toolkit.study.outside import Outside, read_outside
 from toolkit.systems import (
     EARLY,
     MAJORITY,
@@ -86,6 +78,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Options that a report needs beside those of the identity.
+_SHOWN_OPTIONS: Final = ("content_parts", "space", "grid", "table_metrics", "seeds")
 AUDIT: Final = f"{INTERNAL}/audit.json"
 FOLDS: Final = f"{INTERNAL}/folds.csv"
 
@@ -140,7 +134,13 @@ def derive_units(study: Study) -> Derived:
     units, unfinished = _read_units(study)
     fitted = {system: study.gather(system, found) for system, found in units.items()}
     majority = majority_predictions(manifest, folds)
-    outside = restore_outside(study.config, majority, manifest.available)
+    try:
+        outside = read_outside(study.config, majority, manifest.available)
+    except (ValueError, OSError) as error:
+        raise FolderError(
+            f"The files in {Path(OUTSIDE).parent} are damaged: {error} Run the study's own "
+            "command again: finished units are kept."
+        ) from None
     # A refused fit is a result here: the audit lists it, and every other caller raises it.
     leaks: list[str] = []
     fused = learnt = None
@@ -283,7 +283,7 @@ def _count(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _check_rows(study: Study, system: str, table: Predictions) -> list[str]:
     """Name the rows, folds, speakers or labels of a scored system that are not the data's."""
     manifest = study.manifest
-    rows = np.sort(np.concatenate([fold.test for fold in study.folds]))
+    rows = tested_rows(study.folds)
     if table.utterances.tolist() != manifest.utterances[rows].tolist():
         return [f"{system} is scored on other utterances than the outer folds test."]
     numbers = np.full(len(manifest), -1)
@@ -369,8 +369,6 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         for system, found in derived.units.items()
         if not System.parse(system).is_logistic
     }
-    resolved = {"trials": config.n_trials, "rounds": config.n_inner_rounds}
-    resolved["content_parts"] = config.content_parts
     n_contents, n_known = _count_contents(study)
     facts = StudyFacts(
         data=study.data,
@@ -388,11 +386,11 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         },
         audit=audit,
         options=config.identity()
-        | resolved
-        | {"space": config.space, "grid": config.grid, "table_metrics": config.table_metrics}
+        | {name: getattr(config, name) for name in _SHOWN_OPTIONS}
+        | {"trials": config.n_trials, "rounds": config.n_inner_rounds}
         | {"published": [each.model_dump() for each in config.published]}
         | {"outside": {name: one.n_folds for name, one in derived.outside.items()}}
-        | {"seeds": config.seeds, "version": toolkit.__version__},
+        | {"version": toolkit.__version__},
         unfinished=derived.unfinished,
         attribution=derived.attribution,
         curve=_score_curve(study),

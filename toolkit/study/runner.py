@@ -25,17 +25,16 @@ from toolkit.pooling import FeatureTable
 from toolkit.study.cluster import connect_cluster
 from toolkit.study.collecting import collect_study
 from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.datasets import write_data
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
 from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.memory import write_data
 from toolkit.study.options import Request, load_config
 from toolkit.study.outcome import StudyResult
 from toolkit.study.plan import Plan, plan_study
-from toolkit.study.progress import show_work
 from toolkit.study.searching import limit_fixed
-from toolkit.study.terminal import show_plan, show_result
+from toolkit.study.terminal import show_work
 from toolkit.study.workers import (
     Failures,
     UnitTask,
@@ -466,7 +465,7 @@ def study_command(request: Request) -> int:
         plan = plan_study(config, request.manifest)
         for warning in plan.manifest.warnings:
             logger.info("Note: %s", warning)
-        show_plan(plan, as_json=request.as_json)
+        plan.show(as_json=request.as_json)
         return 0
     result = run_study(config, request.manifest)
     if config.only is not None and not request.as_json:
@@ -475,7 +474,7 @@ def study_command(request: Request) -> int:
         )
         logger.info(message, config.only, result.folder, result.folder)
     else:
-        show_result(result, config.metric, as_json=request.as_json)
+        result.show(config.metric, as_json=request.as_json)
     return 0
 
 
@@ -492,5 +491,5 @@ def report_command(request: Request) -> int:
     """Make every derived file of a study again and show its scores."""
     result = _rebuild_report(request.arguments["folder"])
     metric = StudyFolder(result.folder).read_config().metric
-    show_result(result, metric, as_json=request.as_json)
+    result.show(metric, as_json=request.as_json)
     return 0

@@ -1,56 +1,23 @@
-"""Answers of the commands on the terminal, and the two commands that only describe data."""
+"""What commands print: answers as JSON, tables and sentences; progress as a bar or lines."""
 
 from __future__ import annotations
 
+import json
 import logging
-import shlex
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+import sys
+import threading
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from toolkit.data import DatasetSummary, ManifestError, make_corpus
-from toolkit.study.examining import examine_data
-from toolkit.study.options import Request, format_command, print_json
-from toolkit.study.plan import Plan, plan_study
-from toolkit.systems import System, variant_name
-from toolkit.validation import METRICS
-
 if TYPE_CHECKING:
-    # Imported in earnest it would load the drawing of reports, which takes half a second.
-    from toolkit.report.document import Table as Matrix
-    from toolkit.study.outcome import StudyResult
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
-_SHOWN = ("f1_micro", "uar")
+logger = logging.getLogger(__name__)
 
-
-def check_command(request: Request) -> int:
-    """Validate a data set with the study's own plan, and describe it."""
-    manifest = request.require_table()
-    summary = examine_data(plan_study(request.config, manifest))
-    if request.as_json:
-        print_json(_describe_summary(summary))
-    elif not is_quiet():
-        study = format_command(request.config, request.arguments["study"])
-        _show_summary(summary, manifest.ignored, study)
-    elif summary.problems:
-        raise ManifestError(summary.problems, source=manifest.source)
-    return 2 if summary.problems else 0
-
-
-def demo_command(request: Request) -> int:
-    """Write the generated corpus."""
-    source = make_corpus(request.arguments["folder"], full=request.arguments["full"])
-    if request.as_json:
-        print_json({"data": str(source)})
-    elif not is_quiet():
-        print(f"Generated data, with a planted signal: {source}")  # noqa: T201
-    return 0
+_POLL_INTERVAL = 1.0  # seconds between two looks at work
+_LOG_INTERVAL = 5.0  # seconds without a line, where there is no terminal
 
 
 def is_quiet() -> bool:
@@ -58,144 +25,170 @@ def is_quiet() -> bool:
     return logging.getLogger("toolkit").getEffectiveLevel() >= logging.ERROR
 
 
-def show_result(result: StudyResult, metric: str, *, as_json: bool = False) -> None:
-    """Print the scores of a study, as a table or as JSON."""
-    if as_json:
-        print_json(
-            {
-                "folder": str(result.folder),
-                "unfinished": list(result.unfinished),
-                "scores": [
-                    asdict(score) for score in result.all_scores if score.scope == "all"
-                ],
-            }
-        )
-        return
-    if is_quiet():
-        return
-    console = Console()
-    names = tuple(dict.fromkeys((metric, *_SHOWN)))
-    table = _make_table("system", *(METRICS[name].title for name in names), "n")
-    for system, scores in result.table(names).iterrows():
-        n = len(result.systems[str(system)])
-        table.add_row(*map(escape, map(str, (system, *scores, n))))
-    console.print(table)
-    if any(System.parse(name).is_outside for name in result.systems):
-        console.print("A plus in a name: brought from outside; not audited.", highlight=False)
-    console.print(
-        "Intervals: 95 %, jackknife over speakers. Other decision thresholds: scores.csv.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    where = f"Report: {result.folder / 'report.html'}"
-    console.print(where, highlight=False, markup=False, soft_wrap=True)
-    searches = f"Searches: toolkit dashboard {shlex.quote(str(result.folder))}"
-    console.print(searches, highlight=False, markup=False, soft_wrap=True)
+def print_json(content: Any) -> None:
+    """Print plain data as JSON."""
+    print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
 
 
-def print_table(table: Matrix) -> None:
-    """Print a table of a report."""
-    shown = _make_table(*map(escape, table.header))
-    for row in table.rows:
-        shown.add_row(*(escape(cell.text) for cell in row))
-    console = Console()
-    console.print(table.caption, highlight=False, markup=False, soft_wrap=True)
-    console.print(shown)
+def list_some(names: Iterable[str], most: int = 5) -> str:
+    """List the first names, and count the others."""
+    listed = list(names)
+    n_more = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {n_more} more" if n_more > 0 else "")
 
 
-def show_plan(plan: Plan, *, as_json: bool) -> None:
-    """Print what a study would run, as a table or as JSON."""
-    estimate = plan.estimate()
-    if as_json:
-        size = asdict(estimate) | {"units": list(estimate.units)}
-        utterances = {"folder": str(plan.folder.path), "utterances": len(plan.manifest)}
-        print_json(utterances | size)
-        return
-    if is_quiet():
-        return
-    console = Console()
-    table = _make_table("system", "units", "trials per unit", "columns")
-    for system, n_units in Counter(u.rpartition("/")[0] for u in estimate.units).items():
-        is_logistic = System.parse(system).is_logistic
-        trials = "" if is_logistic else str(plan.options.n_trials)
-        columns = estimate.columns[variant_name(system, "") if is_logistic else system]
-        table.add_row(system, str(n_units), trials, f"{columns:,}")
-    console.print(table)
-    cost = (
-        f"{len(estimate.units)} units; {plan.config.n_workers} side by side take at most "
-        f"{estimate.memory / 2**30:.1f} GB of memory."
-    )
-    where = (
-        f"{len(plan.manifest)} utterances, {len(plan.folds)} outer folds, into "
-        f"{plan.folder.path}"
-    )
-    for line in (where, cost):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+def print_lines(*lines: str) -> None:
+    """Print sentences as they are, whatever the width of the terminal."""
+    from rich.console import Console  # noqa: PLC0415  (not for the workers)
+
+    for line in lines:
+        Console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _show_summary(summary: DatasetSummary, ignored: Sequence[str], study: str) -> None:
-    """Print what a data set holds and what is wrong with it, or the command of a study."""
-    console = Console()
-    if summary.generated:
-        console.print("Generated data: made by this software, with a planted signal.")
-    console.print(
-        f"{summary.source}: {summary.n_utterances} utterances, {len(summary.classes)} classes, "
-        f"{len(summary.speakers)} speakers"
-        + ("" if summary.n_sessions is None else f", {summary.n_sessions} sessions")
-        + ("" if summary.n_contents is None else f", {summary.n_contents} scripts or sentences")
-        + f"; {summary.n_complete} utterances have every modality.",
-        highlight=False,
-        markup=False,
-    )
-    people = _make_table("speaker", *map(escape, summary.classes), "all")
-    for speaker, counts in zip(summary.speakers, summary.counts.tolist(), strict=True):
-        people.add_row(escape(speaker), *map(str, counts), str(sum(counts)))
-    totals = summary.counts.sum(axis=0).tolist()
-    people.add_row("all", *map(str, totals), str(sum(totals)), style="bold")
-    console.print(people)
-    files = _make_table(
-        *("modality", "dims", "frames", "files", "empty", "absent", "unreadable", "not finite")
-    )
-    for each in summary.modalities:
-        frames = "no time axis"
-        if each.n_frames is not None:
-            shortest, middle, longest = each.n_frames
-            frames = f"{shortest}-{longest} (median {middle:g})"
-        counts = (each.n_files, each.n_empty, each.n_absent, each.n_unreadable)
-        files.add_row(
-            each.modality,
-            ", ".join(str(n) if n else "words" for n in each.dims),
-            frames,
-            *map(str, counts),
-            str(each.n_not_finite),
-        )
-    console.print(files)
-    if ignored:
-        console.print(f"Ignored columns: {', '.join(ignored)}", markup=False, soft_wrap=True)
-    for sentence in summary.warnings:
-        console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
-    for sentence in summary.problems:
-        console.print(f"Problem: {sentence}", highlight=False, markup=False, soft_wrap=True)
-    if not summary.problems:
-        words = f"No problems found. Run: {study}"
-        console.print(words, highlight=False, markup=False, soft_wrap=True)
+def print_table(
+    header: Iterable[object], rows: Iterable[Iterable[object]], total: Iterable[object] = ()
+) -> None:
+    """Print a table that shows every word, also where the terminal is narrow."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
 
-
-def _describe_summary(summary: DatasetSummary) -> dict[str, Any]:
-    """Give a data set's summary as plain data."""
-    plain = {each.name: getattr(summary, each.name) for each in fields(summary)}
-    del plain["present"], plain["notes"]  # one entry per utterance; among the warnings
-    modalities = [
-        {each.name: getattr(modality, each.name) for each in fields(modality)}
-        | {"dims": dict(modality.dims)}
-        for modality in summary.modalities
-    ]
-    return plain | {"counts": summary.counts.tolist(), "modalities": modalities}
-
-
-def _make_table(*headers: str) -> Table:
-    """Make a table that shows every word, also where the terminal is narrow."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
-    for header in headers:
-        table.add_column(header, overflow="fold")
-    return table
+    for name in header:
+        table.add_column(escape(str(name)), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    if total := [escape(str(cell)) for cell in total]:
+        table.add_row(*total, style="bold")
+    Console().print(table)
+
+
+@contextmanager
+def show_work(
+    work: str,
+    n_parts: int | None = None,
+    count: Callable[[], tuple[int, int, str]] | None = None,
+) -> Iterator[Callable[[str], None]]:
+    """Show how far some work is; give the function that counts a finished part by its name.
+
+    On a terminal a bar moves once per second; elsewhere a line says it after 5 s without one.
+
+    - n_parts: None where the number of parts is not known.
+    - count: Gives finer steps (done, of how many) and what is running now, from a thread.
+    """
+    done: list[str] = []
+    of_all = "" if n_parts is None else f" of {n_parts}"
+    started = last = time.monotonic()
+    ended = threading.Event()
+    logger.info("%s", work)
+
+    def log(line: str) -> None:
+        nonlocal last
+        last = time.monotonic()
+        logger.info("%s", line)
+
+    with _open_bar(work, n_parts) as update_bar:
+
+        def watch() -> None:
+            while not ended.wait(_POLL_INTERVAL):
+                if _is_watched():
+                    n, total, running = count() if count else (len(done), n_parts, "")
+                    update_bar(completed=n, total=total, description=running or work)
+                elif time.monotonic() - last > _LOG_INTERVAL:
+                    running = count()[2] if count else ""
+                    log(f"{running or work}: {len(done)}{of_all} done")
+
+        def count_part(name: str) -> None:
+            done.append(name)
+            now = time.monotonic()
+            if not _is_watched() and (count or now - last > _LOG_INTERVAL):
+                left = ""
+                # The first parts hold the start of the workers, too.
+                if n_parts is not None and len(done) >= min(n_parts, 5):
+                    seconds = (now - started) / len(done) * (n_parts - len(done))
+                    left = f", about {_format_seconds(seconds)} left"
+                log(f"{name}: {len(done)}{of_all} done{left}")
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield count_part
+        finally:
+            ended.set()
+            watcher.join()
+
+
+@contextmanager
+def show_files(work: str, paths: Sequence[Path | None]) -> Iterator[Callable[[int, int], None]]:
+    """Show how far the reading of files is: files, MB/s and the time left.
+
+    The function that it gives takes the number of files that were read and of all files.
+    """
+    started = logged = time.monotonic()
+    megabytes, n_counted = 0.0, 0
+    with _open_bar(work, None) as update_bar:
+
+        def update(done: int, total: int) -> None:
+            nonlocal logged, megabytes, n_counted
+            now = time.monotonic()
+            megabytes += sum(map(_megabytes, paths[n_counted:done]))
+            n_counted = done
+            rate = megabytes / max(now - started, 1e-9)
+            description = f"{work}, {rate:,.0f} MB/s"
+            update_bar(completed=done, total=total, description=description)
+            if not _is_watched() and now - logged > _LOG_INTERVAL:
+                logged = now
+                left = _format_seconds((now - started) / max(done, 1) * (total - done))
+                message = "%s: %d of %d files, %.0f MB/s, about %s left"
+                logger.info(message, work, done, total, rate, left)
+
+        yield update
+
+
+def _megabytes(path: Path | None) -> float:
+    """Size of a file; 0 for one array of a file of many, and for a missing file."""
+    try:
+        return 0.0 if path is None else path.stat().st_size / 1e6
+    except OSError:
+        return 0.0
+
+
+def _is_watched() -> bool:
+    return sys.stderr.isatty() and logger.isEnabledFor(logging.INFO)
+
+
+@contextmanager
+def _open_bar(description: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Open a bar on a terminal; give the function that updates it, which is idle elsewhere."""
+    if not _is_watched():
+        yield lambda **_: None
+        return
+    from rich.console import Console  # noqa: PLC0415  (drawn on a terminal only)
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(description, total=total)
+
+        def update(**changes: Any) -> None:
+            bar.update(task, **changes)
+
+        yield update
+
+
+def _format_seconds(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

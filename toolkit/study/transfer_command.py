@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from toolkit.data import Manifest
 from toolkit.data.feature_files import TEXT_NAMES
@@ -25,11 +24,11 @@ from toolkit.report.transfer_page import (
 from toolkit.study.config import ConfigError
 from toolkit.study.folder import StudyFolder
 from toolkit.study.inventory import Inventory
-from toolkit.study.options import Request, print_json
+from toolkit.study.options import Request
 from toolkit.study.outcome import NewResult
 from toolkit.study.plan import plan_study
 from toolkit.study.predict import apply_models
-from toolkit.study.terminal import is_quiet, print_table
+from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table
 from toolkit.validation import Predictions
 from toolkit.validation.folds import holds_content
 from toolkit.validation.predictions import parse_predictions
@@ -64,9 +63,8 @@ def _measure_transfer(
     - reading: As :func:`toolkit.study.predict.predict_new` takes it.
     """
     merge = merge or {}
-    how = {"columns": {}, "missing": None, "frames": None, "tables": {}} | reading
     studies, columns = _name_apart(folders), _name_apart(corpora)
-    results = [[apply_models(f, c, roots=roots, **how) for c in corpora] for f in folders]
+    results = [[apply_models(f, c, roots=roots, **reading) for c in corpora] for f in folders]
     _check_merge(merge, [result for row in results for result in row])
     trained = [
         _read_study(folder, name, row[0], corpora, system=system, merge=merge, roots=roots)
@@ -294,10 +292,7 @@ def _score_cell(
 
 
 def _restrict(
-    found: NewPredictions,
-    study: _Trained,
-    classes: Sequence[str],
-    priors: NDArray[np.float64],
+    found: NewPredictions, study: _Trained, classes: Sequence[str], priors: NDArray[np.float64]
 ) -> dict[str, Any]:
     """Give priors, probabilities and predicted class among some classes of a study.
 
@@ -343,28 +338,19 @@ def transfer_command(request: Request) -> int:
         words = ", ".join(map(str, paths))
         lacking = "study's folder" if not folders else "table of a labelled corpus"
         raise ConfigError(f"{words}: there is no {lacking}; name one of each kind or more.")
-    given = config.model_fields_set  # what is not given is as the study had it
-    cells = _measure_transfer(
-        folders,
-        corpora,
-        system=arguments["system"],
-        merge=config.merge,
-        roots=config.root,
-        columns=config.column,
-        missing=config.missing if "missing" in given else None,
-        frames=config.frames if "frames" in given else None,
-        tables=config.table,
-    )
+    chosen = {"system": arguments["system"], "merge": config.merge}
+    cells = _measure_transfer(folders, corpora, **chosen, **request.reading)
     metric, out = arguments["metric"], arguments["out"]
     if out is not None:
         _write_transfer(out, config.figures, cells, metric)
     if request.as_json:
         print_json([asdict(cell) for cell in cells])
     elif not is_quiet():
-        print_table(transfer_table(cells, metric))
+        table = transfer_table(cells, metric)
+        print_lines(table.caption)
+        print_table(table.header, ([cell.text for cell in row] for row in table.rows))
         last = () if out is None else (f"Report: {out / 'transfer.md'}",)
-        for text in (*(cell.describe() for cell in cells), *last):
-            Console().print(text, highlight=False, markup=False, soft_wrap=True)
+        print_lines(*(cell.describe() for cell in cells), *last)
     return 0
 
 

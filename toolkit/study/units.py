@@ -29,6 +29,12 @@ from toolkit.validation import Fold, SearchResult, UnitResult
 
 _COLUMNS: Final = ("utterance", "label", "speaker", "session", "dialogue", "split")
 
+#: Fields of a manifest that are plain data, as ``data.json`` keeps them.
+PLAIN: Final = (
+    *("source", "generated", "classes", "codes", "available", "ignored", "excluded", "merged"),
+    "warnings",
+)
+
 #: Arrays of a unit, and the stems of their files.
 _ARRAYS: Final = {
     "proba": "test",
@@ -149,21 +155,6 @@ def warn_of_other_code(before: Mapping[str, Any], after: Mapping[str, Any]) -> N
         )
 
 
-def compare_origins(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Name what both state, and differently."""
-    differ = [
-        {"held_out": "held-out groups", "rows": "rows or labels"}[name]
-        for name in ("held_out", "rows")
-        if name in found and name in expected and found[name] != expected[name]
-    ]
-    features = found.get("features", {})
-    return differ + [
-        f"{modality} features"
-        for modality, digest in expected.get("features", {}).items()
-        if isinstance(features, dict) and features.get(modality, digest) != digest
-    ]
-
-
 @cache
 def hash_code() -> str:
     """Hash this package's own code, which between releases says more than its version."""
@@ -216,12 +207,14 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
     def optional(name: str) -> NDArray[np.str_] | None:
         return np.array(columns[name]) if any(columns.get(name, ())) else None
 
+    values = ((name, data[name]) for name in PLAIN)
+    plain: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values
+    }
     return Manifest(
-        source=data["source"],
+        **plain,
         root=Path(),
         modalities=tuple(data["modalities"]),
-        classes=tuple(data["classes"]),
-        codes=tuple(data["codes"]),
         utterances=np.array(columns["utterance"]),
         labels=np.array([codes[name] for name in columns["label"]], dtype=np.int64),
         speakers=np.array(columns["speaker"]),
@@ -229,12 +222,6 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
         dialogues=optional("dialogue"),
         splits=optional("split"),
         paths={},
-        ignored=tuple(data["ignored"]),
-        excluded=data["excluded"],
-        merged=data["merged"],
-        warnings=tuple(data["warnings"]),
-        generated=data["generated"],
-        available=tuple(data["available"]),
         contents=optional("content"),
     )
 

@@ -31,19 +31,11 @@ from toolkit.report import Report, format_page
 from toolkit.report.document import Figure, Matrix
 from toolkit.study.config import ConfigError
 from toolkit.study.final_models import FINAL_STEM
-from toolkit.study.folder import (
-    Study,
-    StudyFolder,
-)
-from toolkit.study.options import Request, print_json
+from toolkit.study.folder import Study, StudyFolder
+from toolkit.study.options import Request
 from toolkit.study.outcome import format_scores
-from toolkit.study.results import (
-    Collected,
-    audit_study,
-    derive_study,
-    derive_units,
-)
-from toolkit.study.terminal import is_quiet
+from toolkit.study.results import Collected, audit_study, derive_study, derive_units
+from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.units import describe_rows
 from toolkit.systems import BEST_SINGLE, System
 from toolkit.validation import FINAL, Comparison, LeakageError, Predictions, final_fold
@@ -258,9 +250,6 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
     """Compare scores, comparisons and fusion ledger with those of the predictions on disk."""
     path, config = study.folder.path, study.config
 
-    def scores() -> str:
-        return format_scores(score_systems(predictions))
-
     def comparisons() -> str:
         rows = [
             r for r in _read_rows(path / "comparisons.csv") if r.get("family") == "all pairs"
@@ -287,25 +276,19 @@ def _check_numbers(study: Study, predictions: dict[str, Predictions]) -> Iterato
         )
         return format_records(FusionRecord, records)
 
-    yield _check_table(path / "scores.csv", scores, keep=_is_of_predictions)
+    yield _check_table(path / "scores.csv", lambda: format_scores(score_systems(predictions)))
     yield _check_table(path / "comparisons.csv", comparisons)
     yield _check_table(path / "fusion.csv", fusion)
 
 
-def _is_of_predictions(row: Mapping[str, str]) -> bool:
-    """Leave out scores with other decision thresholds: they come from the units."""
-    return not row["variant"]
-
-
-def _check_table(
-    path: Path, make: Callable[[], str], keep: Callable[[Mapping[str, str]], bool] | None = None
-) -> _Check:
+def _check_table(path: Path, make: Callable[[], str]) -> _Check:
     name = path.name
     try:
         text, expected = _read(path), make()
-        if keep is not None:
+        if name == "scores.csv":  # those with other decision thresholds come from the units
             rows = _read_rows(path)
-            text = _write_rows(list(rows[0]) if rows else [], filter(keep, rows))
+            kept = (row for row in rows if not row["variant"])
+            text = _write_rows(list(rows[0]) if rows else [], kept)
     except KeyError as error:
         return _Check(name, 0, (f"{name} names {error}, of which there are no predictions.",))
     except (OSError, ValueError) as error:
@@ -319,12 +302,10 @@ def _check_derived(folder: StudyFolder, collected: Collected) -> Iterator[_Check
     for name, expected in collected.tables.items():
         if name in _SCORED:
             continue
-        path = folder.path / name
-        if path.exists():
+        found: tuple[str, ...] = (f"{name} is missing.",)
+        if (path := folder.path / name).exists():
             text = path.read_bytes().decode("utf-8", errors="replace")
             found = _text_differences(name, text, expected, "the finished units give")
-        else:
-            found = (f"{name} is missing.",)
         yield _Check(name, max(expected.count("\n") - 1, 1), found)
     yield _check_page(folder, collected.report, collected.derived.study.config.figures)
 
