@@ -424,10 +424,8 @@ class StudyFolder:
                 "split, content)"
             )
         both = [n for n in provenance["data"]["modalities"] if n in known["data"]["modalities"]]
-        for key, words in (
-            ("modalities", "the {} features"),
-            ("screened", "--wide for {} (its earlier default was reduce)"),
-        ):
+        kinds = {"modalities": "the {} features", "screened": "--wide for {} (before: reduce)"}
+        for key, words in kinds.items():
             old, new = known["data"].get(key, {}), provenance["data"].get(key, {})
             changed += [words.format(name) for name in both if old.get(name) != new.get(name)]
         if changed:
