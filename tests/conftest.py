@@ -96,7 +96,7 @@ def undrawn():
     def leave_empty():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(collecting, "draw_figures", name_figures)
-            patch.setattr(collecting, "render_figure", lambda *_: b"")
+            patch.setattr(collecting, "render_figure", lambda *_, **__: b"")
             yield
 
     return leave_empty

@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from types import SimpleNamespace
 from wsgiref.simple_server import make_server
 
 import numpy as np
@@ -246,7 +247,7 @@ def test_a_folder_without_searches_is_refused_before_anything_is_announced(tmp_p
     caplog.set_level(logging.INFO)
 
     with pytest.raises(FolderError, match=r"holds no search\.db: no search has started"):
-        dashboard._serve_dashboard(tmp_path, 0)
+        dashboard.dashboard_command(SimpleNamespace(arguments={"folder": tmp_path, "port": 0}))
 
     assert caplog.records == []
 

@@ -25,13 +25,13 @@ def data(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(examining, "_SETTLED", -1)  # the copies themselves are a moment old
     examined = []
-    examine = examining.examine_data
+    examine = examining._examine_data
 
-    def count(plan, alone):
+    def count(plan, alone=None):
         examined.append(plan)
         return examine(plan, alone)
 
-    monkeypatch.setattr(examining, "examine_data", count)
+    monkeypatch.setattr(examining, "_examine_data", count)
     return folder / "dataset.csv", examined
 
 

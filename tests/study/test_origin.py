@@ -137,7 +137,7 @@ def test_a_table_that_changes_while_it_is_used_is_noticed(tmp_path):
         values.flush()
         record = {"modality": "text", "statistics": ["value"], "digest": "d", "counts": {}}
         present = np.ones(3, dtype=bool)
-        table = draft.save("text-0", record, present, np.zeros(3, dtype=np.int64))
+        table = draft.save("text-0", present, np.zeros(3, dtype=np.int64), **record)
     table.check_unchanged()
 
     with (tmp_path / "text-0" / "values.npy").open("r+b") as file:

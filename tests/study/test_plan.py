@@ -86,7 +86,7 @@ def test_a_screen_of_very_wide_modalities_belongs_to_the_study_of_these_alone(
     assert shared.search_name(now, ["visual"]) != shared.search_name(before, ["visual"])
     folder = screened.folder
     folder.write_provenance(before, None)
-    with pytest.raises(FolderError, match=r"Changed: --wide for visual \(its earlier"):
+    with pytest.raises(FolderError, match=r"Changed: --wide for visual \(before: reduce"):
         folder.check_identity(now)
     folder.check_identity(screened.make_provenance([tables["text"]]))
     # A modality that comes later brings its own screen, and one that is left out keeps it.

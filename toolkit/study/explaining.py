@@ -118,15 +118,17 @@ def make_explain_tasks(plan: Plan, tables: Mapping[str, FeatureTable]) -> list[_
     # Labels are permuted for one system alone: that of all modalities, or the only one.
     if EARLY in finished or len(finished) == 1:
         main = EARLY if EARLY in finished else finished[0]
-        # A single share is 1, whatever the labels.
-        if _count_shares(seen[main]) > 1:
+        if _has_shares(seen[main], plan.names):
             tasks += [_ExplainTask(plan, main, seen[main], fold) for fold in plan.folds]
     return tasks
 
 
-def _count_shares(tables: Sequence[FeatureTable]) -> int:
+def _has_shares(tables: Sequence[FeatureTable], dimensions: Mapping[str, Any]) -> bool:
+    """Whether there may be several shares: a single one is 1, whatever the labels."""
     names = (name for table in tables for name in parse_names(table.names))
-    return len({(name.modality, name.statistic) for name in names})
+    parts = {(name.modality, name.statistic) for name in names}
+    # Functionals are grouped by the names of their dimensions.
+    return len(parts) > 1 or any(table.modality in dimensions for table in tables)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
