@@ -273,7 +273,7 @@ from toolkit.pooling import pool_frames
 with install_recorder("numba:compile") as recorder:
     pool_frames(np.ones((3, 2), np.float32), sys.argv[1:])
 names = {event.data["dispatcher"].py_func.__name__ for _, event in recorder.buffer}
-print(" ".join(sorted(name for name in names if name.startswith("_pool_"))))
+print(" ".join(sorted(name for name in names if name.startswith(("pool_", "_pool_")))))
 """
 
 
