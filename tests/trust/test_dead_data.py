@@ -42,7 +42,7 @@ def dead(tmp_path_factory):
     options += ["--frames=interpolate", "--imbalance=smote", "--screening=ftest-8"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
-        patch.setattr(collecting, "render_figure", lambda *_: b"")
+        patch.setattr(collecting, "render_figure", lambda *_, **__: b"")
         assert main(["study", f"--data={root / 'dataset.csv'}", f"--out={out}", *options]) == 0
         yield out
 
