@@ -17,6 +17,7 @@ from toolkit.study.workers import _UnitError, run_tasks
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.nightly,
     # What Dask's own threads leave behind when a worker is killed is not ours to mend.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -150,6 +150,7 @@ def test_a_leak_is_outside_that_null(people, planted, null, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_knowing_who_speaks_gains_nothing_under_grouped_folds(people):
     # Everybody has a mood of their own, and the features tell who speaks and no more.
     rng = np.random.default_rng(3)

@@ -23,6 +23,7 @@ KEPT = "run the same command again: what was finished is kept."
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_nth_write_fails(whole, run_faults, read_results, tmp_path):
     # One unit at first: its first writes one by one, then every sixth; then the tables.
     _, expected, finished = whole
@@ -66,6 +67,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_full_disk_and_a_read_only_one(whole, run_faults, read_results, small_disk):
     place, remount = small_disk
     out = place / "study"
@@ -152,6 +154,7 @@ def test_a_changed_model_is_not_explained(whole, opened, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_unknown_files_beside_models_are_left_alone_and_never_read(finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
     unknown = copy / "models" / "text" / "final.json"  # the ending of the other library
@@ -164,6 +167,7 @@ def test_unknown_files_beside_models_are_left_alone_and_never_read(finished, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_damaged_searches_and_pooled_features_are_made_again(
     whole, run_faults, read_results, tmp_path
 ):

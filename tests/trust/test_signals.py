@@ -12,6 +12,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.nightly,
     pytest.mark.skipif(not os.path.exists("/proc"), reason="children are found in /proc"),  # noqa: PTH110
 ]
 

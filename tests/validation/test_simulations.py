@@ -42,7 +42,7 @@ PAIRS = list(combinations(range(N_SYSTEMS), 2))
 
 def some_and_many(some):
     """Run with some studies among the fast tests, and with all of them among the slow ones."""
-    numbers = [some, pytest.param(MANY, marks=pytest.mark.slow)]
+    numbers = [some, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.nightly])]
     return pytest.mark.parametrize("n_studies", numbers)
 
 
@@ -227,6 +227,7 @@ def test_noise_beats_majority_but_not_the_better_baseline(make_predictions, n_st
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_unadjusted_tests_would_find_differences_among_equal_systems():
     accuracies = MEAN_LOSS(draw_tallies(3, MANY, N_SYSTEMS))
 
@@ -236,6 +237,7 @@ def test_unadjusted_tests_would_find_differences_among_equal_systems():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_nadeau_and_bengio_are_conservative():
     a, b = np.moveaxis(MEAN_LOSS(draw_tallies(4, MANY, 2)), 1, 0)
     test_per_train = 1 / (N_SPEAKERS - 1)
@@ -249,6 +251,7 @@ SCRIPT = Path(__file__).parents[2] / "studies" / "benchmarks" / "claims.py"
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not SCRIPT.exists(), reason="the studies are not here")
 def test_the_benchmark_of_these_claims_runs(tmp_path):
     out = tmp_path / "claims.csv"
