@@ -19,7 +19,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def draw_values(n_columns, labels, people, rng):
     directions = rng.normal(size=(12, n_columns)) / np.sqrt(12)
     latent = rng.normal(size=(len(labels), 12))
     latent[:, :8] += 0.55 * rng.normal(size=(n_classes, 8))[labels]
-    # Two directions whose product tells one half of the classes from the other: for trees.
+    # The sign of a product of two directions separates two halves of the classes: for trees.
     half = np.where(labels % 2 == 0, 1, -1)
     pair = np.abs(latent[:, 8:10])
     flip = rng.choice([-1, 1], size=len(labels))
@@ -136,7 +136,7 @@ def compare_searches(folder, modality, n_folds, many_rows):
     features = make_features([plan.pool(modality)], plan.options.statistics)
     print("| trials compared by | F1-micro | log-loss | CPU s | GB |\n|---|---|---|---:|---:|")
     for name, rows in ((f"a sample above {many_rows:,} rows", many_rows), ("all rows", 10**9)):
-        options = plan.options.__class__(n_trials=plan.options.n_trials, many_rows=rows)
+        options = replace(plan.options, many_rows=rows)
         started = time.process_time()
         units = [
             run_unit(

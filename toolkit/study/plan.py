@@ -289,7 +289,7 @@ class Plan:
             "identity": provenance["identity"],
             "rows": data["rows"],
             "features": [data["modalities"][name] for name in modalities],
-            **{name: data[name] for name in ("screened",) if name in data},
+            **({"screened": data["screened"]} if "screened" in data else {}),
             "versions": provenance["versions"],
             "platform": provenance["platform"],
         }

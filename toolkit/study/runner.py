@@ -316,11 +316,13 @@ def _run_pending(
         pending = share_cores(pending, workers)
     searched = [task for task in pending if not task.logistic]
     sizes = {task.name: task.search_sizes() for task in searched}
+    n_trials = {name: n for each in sizes.values() for name, n in each.items()}
+    n_all = max(sum(n_trials.values()), 1)
     names = {task.name: _describe_unit(plan, task) for task in pending}
     done: set[str] = set()
 
     def count() -> tuple[int, int, str]:
-        counts = count_trials(plan.storage)
+        counts = {name: c for name, c in count_trials(plan.storage).items() if name in n_trials}
         running = []
         for task in searched:
             started = [name for name in sizes[task.name] if counts.get(name, (0, None))[0]]
@@ -328,16 +330,10 @@ def _run_pending(
                 n, best = counts[started[-1]]
                 stage = started[-1].removeprefix(task.optuna_name)
                 running.append(
-                    f"{names[task.name]}, trial {n} of {sizes[task.name][started[-1]]}{stage}"
+                    f"{names[task.name]}, trial {n} of {n_trials[started[-1]]}{stage}"
                     + ("" if best is None else f", best {best:.3f}")
                 )
-        wanted = [name for each in sizes.values() for name in each]
-        n_done = sum(counts[name][0] for name in wanted if name in counts)
-        return (
-            n_done,
-            max(sum(sum(each.values()) for each in sizes.values()), 1),
-            ("; ".join(running[:2])),
-        )
+        return sum(n for n, _ in counts.values()), n_all, "; ".join(running[:2])
 
     with show_work("Searching", len(pending), count) as count_unit:
 

@@ -207,10 +207,7 @@ def parse_rows(text: str, data: dict[str, Any]) -> Manifest:
     def optional(name: str) -> NDArray[np.str_] | None:
         return np.array(columns[name]) if any(columns.get(name, ())) else None
 
-    values = ((name, data[name]) for name in PLAIN)
-    plain: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values
-    }
+    plain: dict[str, Any] = {name: _freeze(data[name]) for name in PLAIN}
     return Manifest(
         **plain,
         root=Path(),

@@ -358,12 +358,8 @@ def _take_sample(whole: _Stage) -> _Stage:
         )
         for fold in whole.folds
     ]
-    return replace(
-        whole,
-        fits=replace(fits, outer_rows=rows, prefix="sample "),
-        folds=folds,
-        shared=optuna.search_space.IntersectionSearchSpace(include_pruned=True),
-    )
+    sampled = replace(fits, outer_rows=rows, prefix="sample ")
+    return _Stage(sampled, folds, whole.options, whole.queue)
 
 
 def _draw_rows(fits: InnerFits, n_rows: int) -> NDArray[np.int64]:
