@@ -1,11 +1,11 @@
-"""What does a modality of more than 20,000 columns cost, and what is lost by each `--wide`?
+"""Cost and score of a modality of more than 20,000 columns under each `--wide`.
 
     python studies/benchmarks/wide.py
 
-The visual features of `toolkit demo --full`, with 2,048 dimensions and 36,864 `rich` columns,
-of fewer utterances. Five sessions are held out in turn, with five trials, the logistic baseline
-and one thread. Each way runs in a process of its own on the same pooled table. With --folder,
-finished ways are kept, so that others can be added.
+The features are the visual ones of `toolkit demo --full`, for fewer utterances: 2,048
+dimensions, 36,864 `rich` columns. Five sessions are held out in turn, with five trials, the
+logistic baseline and one thread. Each way runs in a process of its own on the same pooled
+table. With --folder, finished ways are kept, so that others can be added.
 """
 
 import argparse

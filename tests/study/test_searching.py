@@ -65,7 +65,7 @@ def test_very_wide_modalities_are_reduced_or_kept_where_that_is_asked():
         ([[20_001, 500]], "none,mutual-9000", 9_000),
         ([[20_001, 500]], "none,mutual-30000", 20_501),
         ([[20_001], [7_000]], "auto", 5_000),
-        ([[20_001, 500]], "gain-500", 20_501),  # which a booster of all columns tells
+        ([[20_001, 500]], "gain-500", 20_501),  # gains come from a booster of all columns
     ],
 )
 def test_the_widest_fit_of_a_very_wide_modality_is_that_of_its_screens(
