@@ -196,19 +196,23 @@ def test_a_search_taken_up_again_at_either_stage_ends_as_an_uninterrupted_one(
     assert fits.ledger.entries() == whole.ledger.entries()
 
 
-def test_more_trials_later_choose_as_if_asked_for_at_once(unit, found, storage):
-    unit.search(storage, n_trials=3)
+def test_more_trials_later_choose_as_if_asked_for_at_once(unit, storage, monkeypatch):
+    monkeypatch.setattr(search, "should_prune", lambda *_, **__: False)
+    at_once, few = unit.search(), unit.search(storage, n_trials=3)
 
-    assert unit.search(storage) == found
-    assert unit.search(storage) == found
+    # Other trials are finalists, so those of fewer trials must not be taken for them.
+    assert [f["number"] for f in few.finalists] != [f["number"] for f in at_once.finalists]
+    assert unit.search(storage) == at_once
+    assert unit.search(storage) == at_once
 
 
 def test_time_ends_the_sample_and_the_finalists_are_compared(unit, monkeypatch):
-    seconds = itertools.count()  # a trial reads the clock twice, and takes one second
+    # A trial reads the clock twice: trials take 1, 3, 5, ... seconds, so finalists take longer.
+    seconds = itertools.accumulate(itertools.count())
     monkeypatch.setattr(search.time, "perf_counter", lambda: next(seconds))
     monkeypatch.setattr(search, "should_prune", lambda *_, **__: False)
 
-    found = unit.search(timeout=2.5)
+    found = unit.search(timeout=8)
 
     assert (len(found.trials), found.stopped_by) == (3, "time")
     assert len(found.finalists) == 3
