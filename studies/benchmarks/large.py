@@ -97,7 +97,7 @@ def make_corpus(shape, folder, share, seed):
         values.to_parquet(folder / f"{name}.parquet")
     for name, width in shape.sequences.items():
         base = draw_values(width, labels, people, rng)
-        spread = 0.6 + 0.1 * rng.normal(size=(shape.n_classes, width)).clip(-3, 3)
+        spread = 0.6 + 0.004 * rng.normal(size=(shape.n_classes, width))
         (folder / name).mkdir()
         for row in range(n):
             frames = rng.normal(size=(rng.integers(60, 140), width), scale=spread[labels[row]])

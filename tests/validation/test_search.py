@@ -12,7 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from toolkit.models import BoosterError, Features, rank_columns, split_params
+from toolkit.models import SPACES, BoosterError, Features, rank_columns, split_params
 from toolkit.models.spaces import make_grid
 from toolkit.validation import search
 from toolkit.validation import search as proposals
@@ -158,7 +158,7 @@ def test_later_trials_compare_no_more_distributions_and_propose_the_same(monkeyp
     settings = {"n_startup_trials": 8, "multivariate": True, "constant_liar": False}
     plain, _ = run(lambda number: optuna.samplers.TPESampler(seed=number, **settings))
     shared = share()
-    found, compared = run(lambda number: proposals._make_sampler("tpe", number, shared))
+    found, compared = run(lambda number: proposals._make_sampler(OPTIONS, number, shared))
 
     assert found == plain
     assert max(compared[40:]) <= max(compared[:40])
@@ -176,7 +176,7 @@ def test_a_trial_that_runs_elsewhere_moves_no_proposal():
     )
 
     def propose(others):
-        study = optuna.create_study(sampler=proposals._make_sampler("tpe", 5, share()))
+        study = optuna.create_study(sampler=proposals._make_sampler(OPTIONS, 5, share()))
         study.add_trials([*trials, *others])
         return study.ask(space).params
 
@@ -414,6 +414,29 @@ def test_both_boosters_are_searched_together(make_fits, folds):
     found = search_params(make_fits(), folds, options)
 
     assert {t["params"]["booster"] for t in found.trials} == {"lightgbm", "xgboost"}
+
+
+def test_the_parameters_of_one_booster_are_proposed_jointly(make_fits, folds, monkeypatch):
+    # Parameter by parameter, each proposal would sort all earlier trials again.
+    asked = []
+    relative = optuna.samplers.TPESampler.sample_relative
+
+    def sample_relative(self, study, trial, search_space):
+        found = relative(self, study, trial, search_space)
+        asked.append((len(study.get_trials(deepcopy=False)) - 1, set(found)))
+        return found
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "sample_relative", sample_relative)
+    options = SearchOptions(boosters=("lightgbm", "xgboost"), n_trials=14, max_rounds=4)
+
+    found = search_params(make_fits(), folds, options)
+
+    shared = {"booster", "imbalance", "columns_over_root", "leaf_rows_over_root", "max_bin"}
+    for number in range(8, 14):
+        booster = found.trials[number]["params"]["booster"]
+        own = set(SPACES[booster]) - shared
+        assert [names for trial, names in asked if trial == number] == [shared, own]
+    assert not any(names for trial, names in asked if trial < 8)
 
 
 def test_a_screen_that_keeps_everything_is_no_choice(make_fits):
