@@ -43,7 +43,8 @@ from threadpoolctl import threadpool_limits
 from toolkit.data import Manifest, make_corpus, read_manifest
 from toolkit.models import Features
 from toolkit.pooling import pool_manifest
-from toolkit.validation import SearchOptions, SearchResult, make_features, speaker_folds
+from toolkit.validation import SearchOptions, SearchResult, make_features, make_folds
+from toolkit.validation.folds import resolve_outer
 from toolkit.validation.metrics import METRICS, row_log_loss
 from toolkit.validation.scores import score_interval
 
@@ -132,20 +133,14 @@ def score(
     tasks: Sequence[Task], found: Sequence[Found]
 ) -> tuple[float, float | None, float | None, float]:
     """F1-micro over all held-out rows, its jackknife interval over speakers, and log-loss."""
-    people = [task.manifest.speakers[task.fold.test[0]] for task in tasks]
-    pairs = zip(tasks, found, strict=True)
+    pairs = list(zip(tasks, found, strict=True))
+    people = np.concatenate([t.manifest.speakers[t.fold.test] for t in tasks])
     right = [f.proba.argmax(axis=1) == t.manifest.labels[t.fold.test] for t, f in pairs]
-    losses = [
-        row_log_loss(t.manifest.labels[t.fold.test], f.proba)
-        for t, f in zip(tasks, found, strict=True)
-    ]
+    losses = [row_log_loss(t.manifest.labels[t.fold.test], f.proba) for t, f in pairs]
     total = np.concatenate(right).mean()
-    rows = [
-        np.concatenate([r for r, p in zip(right, people, strict=True) if p == person])
-        for person in dict.fromkeys(people)
-    ]
-    sizes = np.array([len(r) for r in rows])
-    hits = np.array([r.sum() for r in rows])
+    person = np.unique(people, return_inverse=True)[1]
+    sizes = np.bincount(person)
+    hits = np.bincount(person, weights=np.concatenate(right))
     without = (hits.sum() - hits) / np.maximum(sizes.sum() - sizes, 1)
     low, high = score_interval(METRICS["f1_micro"], float(total), without, sizes)
     return float(total), low, high, float(np.concatenate(losses).mean())
@@ -157,7 +152,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--utterances", type=int, default=600, help="of generated data")
     parser.add_argument("--data", type=Path, help="your own dataset.csv instead")
     parser.add_argument("--modality", default="text", help="of your own data")
-    parser.add_argument("--folds", type=int, default=1, help="outer folds, one a speaker")
+    parser.add_argument("--folds", type=int, default=1, help="outer folds of --outer auto")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--budget", type=float, default=10, help="seconds an outer fold")
     parser.add_argument("--same", type=int, default=12, help="trials of the same space")
@@ -175,10 +170,11 @@ def main() -> None:
     rows: list[list[object]] = []
     with tempfile.TemporaryDirectory() as folder:
         manifest, features = read_data(options, Path(folder))
+        folds = make_folds(manifest, resolve_outer(manifest, "auto"), seed=0)
         tasks = [
             make_task(manifest, features, fold, seed=seed, budget=options.budget)
             for seed in range(options.seeds)
-            for fold in speaker_folds(manifest)[: options.folds]
+            for fold in folds[: options.folds]
         ]
         n_rows, n_columns = features.values.shape
         with threadpool_limits(1):

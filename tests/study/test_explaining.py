@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from toolkit.study.explaining import make_explain_tasks
+from toolkit.study.explaining import _count_permutations, make_explain_tasks
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_labels_are_permuted_where_there_is_more_than_one_share(names, dimension
     tasks = make_explain_tasks(plan, {"text": table})
 
     assert sum(task.fold is not None for task in tasks) == (2 if permutes else 0)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(60, 5), (4_000, 5), (5_531, 3), (150_000, 2)])
+def test_many_utterances_need_fewer_permutations(n, expected):
+    assert _count_permutations(n) == expected

@@ -247,8 +247,8 @@ def explain_permuted(
     n_classes: int,
     ledger: Ledger,
     seed: int,
+    n_repeats: int,
     linear: Mapping[str, Any] | None = None,
-    n_repeats: int = 5,
     dimensions: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Totals]:
     """Refit a unit on permuted labels, trees and linear part, and explain its held-out rows.
@@ -271,10 +271,10 @@ def explain_permuted(
         The ledger of the rows of every fit.
     seed : int
         The unit's seed.
+    n_repeats : int
+        Permutations.
     linear : mapping, optional
         The unit's record of its linear part: its penalty, and the weights of both parts.
-    n_repeats : int, default=5
-        Permutations.
     dimensions : mapping of str to sequence of str, default={}
         Names of dimensions, as :meth:`Explainer.of` takes them.
 

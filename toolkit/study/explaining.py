@@ -249,6 +249,11 @@ def _write_full(
     full.flush()
 
 
+def _count_permutations(n: int) -> int:
+    """Count the permutations of the labels of `n` utterances: shares of many vary little."""
+    return min(5, max(2, 20_000 // n))
+
+
 def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
     manifest, folder, config = task.plan.manifest, task.plan.folder, task.plan.config
     unit = folder.read_unit(task.system, fold.number)
@@ -268,6 +273,7 @@ def _permute_fold(task: _ExplainTask, fold: Fold, features: Features) -> None:
         ledger=ledger,
         seed=seed,
         linear=unit.record.get("linear"),
+        n_repeats=_count_permutations(len(manifest)),
         dimensions=task.plan.names,
     )
     shuffled = {}
