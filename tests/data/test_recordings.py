@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from toolkit.data import count_shared, read_manifest, summarise_manifest
-from toolkit.data.examination import _find_duplicates
+from toolkit.data import read_manifest, summarise_manifest
+from toolkit.data.examination import _find_duplicates, count_shared
 
 A, B, C = b"a", b"b", b"c"
 

@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 
-from toolkit.explain import (
-    Explainer,
-    Totals,
-    compute_shares,
-    explain_permuted,
-    play_game,
-)
+from toolkit.explain import Explainer, Totals, explain_permuted, play_game
 from toolkit.explain.shapley import _late_systems
+from toolkit.explain.shares import compute_shares
 from toolkit.models import Features
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.validation import Fold, Predictions

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.explain import Totals, compute_shares
+from toolkit.explain import Totals
+from toolkit.explain.shares import compute_shares
 from toolkit.validation import Predictions
 
 PARTS = (("text", "value"), ("audio", "mean"), ("audio", "std"))

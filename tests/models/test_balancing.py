@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from toolkit.models.balancing import _IMBALANCE, RESAMPLING, balance
 from toolkit.study.config import StudyConfig
-from toolkit.validation import IMBALANCE_AUTO, IMBALANCE_GRID
+from toolkit.validation.search import IMBALANCE_AUTO, IMBALANCE_GRID
 
 MAKERS = ["smote", "borderline", "smote_tomek"]
 

@@ -3,8 +3,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.feature_selection import f_classif
 
-from toolkit.models import Features, parse_screening, rank_columns
+from toolkit.models import Features, parse_screening
 from toolkit.models.linear import column_blocks, standard_deviations
+from toolkit.models.preparation import rank_columns
 from toolkit.models.screening import (
     SCORES,
     _column_medians,

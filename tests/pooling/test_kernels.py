@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from toolkit.pooling import (
-    clean_frames,
     kernels,
     pool_frames,
     pooler,
     register_statistic,
     unregister_statistic,
 )
-from toolkit.pooling.statistics import BUILT_IN, NonFiniteError, compute_statistics
+from toolkit.pooling.statistics import (
+    BUILT_IN,
+    NonFiniteError,
+    clean_frames,
+    compute_statistics,
+)
 
 DIMENSIONLESS = {"skew", "kurtosis", "lag1"}
 COUNTED = {"argmax_position", "argmin_position", "share_above_mean", "crossing_rate"}

@@ -5,12 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from toolkit.pooling import (
-    PRESETS,
-    pool_frames,
-    resolve_statistics,
-)
-from toolkit.pooling.statistics import STATISTICS
+from toolkit.pooling import PRESETS, pool_frames
+from toolkit.pooling.statistics import STATISTICS, resolve_statistics
 
 FRAMES = np.random.default_rng(0).normal(size=(23, 5)) * [1, 10, 0.1, 1, 3] + [0, 5, -2, 100, 0]
 TIME = np.linspace(0, 1, 23)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from toolkit.pooling import normalise_speakers, pool_manifest, write_table
-from toolkit.pooling.table import _standardise
+from toolkit.pooling import pool_manifest, write_table
+from toolkit.pooling.table import _standardise, normalise_speakers
 
 
 @pytest.fixture(scope="module")

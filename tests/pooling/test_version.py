@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from toolkit.pooling import PRESETS, clean_frames, pool_frames
-from toolkit.pooling.statistics import NonFiniteError, compute_statistics
+from toolkit.pooling import PRESETS, pool_frames
+from toolkit.pooling.statistics import NonFiniteError, clean_frames, compute_statistics
 from toolkit.pooling.table import _POOLING_VERSION
 
 # Stored by `python tests/pooling/test_version.py`. The frames are stored as well, since numpy

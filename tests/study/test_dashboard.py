@@ -30,7 +30,8 @@ from toolkit.study.dashboard import (
     _Server,
 )
 from toolkit.study.folder import StudyFolder
-from toolkit.validation import FINAL, Fold, create_studies, fold_name
+from toolkit.validation import FINAL, Fold, create_studies
+from toolkit.validation.folds import fold_name
 from toolkit.validation.trials import open_storage, sqlite_url
 
 

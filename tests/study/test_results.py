@@ -9,8 +9,8 @@ import pytest
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import Study, StudyFolder
 from toolkit.study.results import audit_study
-from toolkit.validation import final_fold, speaker_folds
-from toolkit.validation.folds import inner_folds, make_folds
+from toolkit.validation import speaker_folds
+from toolkit.validation.folds import final_fold, inner_folds, make_folds
 from toolkit.validation.ledger import Ledger
 
 

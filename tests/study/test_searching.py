@@ -5,14 +5,9 @@ import pytest
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.searching import bound_memory, widest_fit
 from toolkit.study.searching import make_search_options as resolve
-from toolkit.validation import (
-    IMBALANCE_AUTO,
-    IMBALANCE_GRID,
-    MOST_COLUMNS,
-    SCREENING_AUTO,
-    SearchOptions,
-    estimate_memory,
-)
+from toolkit.validation import MOST_COLUMNS, SearchOptions
+from toolkit.validation.fits import estimate_memory
+from toolkit.validation.search import IMBALANCE_AUTO, IMBALANCE_GRID, SCREENING_AUTO
 
 
 def test_unsaid_options_are_those_of_the_search():

@@ -13,13 +13,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from toolkit.data import Manifest
 from toolkit.models import Features
-from toolkit.validation import (
-    GroupedBoostingClassifier,
-    Protocol,
-    SearchOptions,
-    final_fold,
-    run_unit,
-)
+from toolkit.validation import GroupedBoostingClassifier, Protocol, SearchOptions, run_unit
+from toolkit.validation.folds import final_fold
 
 ALONE = "ignore:No groups were given:UserWarning"
 #: One small trial: the checks fit about a hundred times.

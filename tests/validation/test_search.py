@@ -12,7 +12,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from toolkit.models import SPACES, BoosterError, Features, rank_columns, split_params
+from toolkit.models import SPACES, BoosterError, Features
+from toolkit.models.preparation import rank_columns, split_params
 from toolkit.models.spaces import make_grid
 from toolkit.validation import search
 from toolkit.validation import search as proposals

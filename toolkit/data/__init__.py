@@ -6,22 +6,18 @@ feature file at a time, the summary, the generated corpus. Statistics over frame
 """
 
 from toolkit.data.containers import split_member
-from toolkit.data.corpora import CORPUS_VERSION, make_corpus
+from toolkit.data.corpora import make_corpus
 from toolkit.data.csv_table import ManifestError
-from toolkit.data.examination import NEAR_COSINE, count_shared
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest, read_manifest
 from toolkit.data.sequences import read_header, read_sequence
 from toolkit.data.summary import DatasetSummary, summarise_manifest
 
 __all__ = [
-    "CORPUS_VERSION",
-    "NEAR_COSINE",
     "DatasetSummary",
     "Manifest",
     "ManifestError",
     "SequenceError",
-    "count_shared",
     "make_corpus",
     "read_header",
     "read_manifest",

@@ -408,23 +408,12 @@ def count_shared(
 
     A model may recognise a sentence that another speaker spoke in the training rows.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n, n_features)
-        Features of the utterances that have the modality; NaN where a value is missing.
-    speakers : ndarray of str, shape (n,)
-        Speaker of each utterance.
-    compare : bool
-        Whether to search for near-duplicates: cosine of the centred features at least
-        :data:`NEAR_COSINE`.
+    - values: shape (n, n_features), of the utterances that have the modality; NaN where missing.
+    - compare: Whether to search for near-duplicates, of a cosine of :data:`NEAR_COSINE` or more
+      between centred features.
 
-    Returns
-    -------
-    same : int
-        Utterances with exactly the features of another speaker's.
-    near : int or None
-        Further near-duplicates; None if not compared, for more than 20,000 utterances, or for
-        fewer than two.
+    Returns the exact ones, and the further near ones: None if they are not compared, for more than
+    20,000 utterances, or for fewer than two.
     """
     n = len(values)
     same = np.zeros(n, dtype=bool)

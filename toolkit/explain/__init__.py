@@ -7,19 +7,16 @@ belongs to :mod:`toolkit.report`.
 """
 
 from toolkit.explain.contributions import Explainer, Totals, centre
-from toolkit.explain.shapley import MAX_PLAYERS, RULES, compute_modality_shapley, play_game
-from toolkit.explain.shares import ShareRecord, compute_shares, explain_permuted
+from toolkit.explain.shapley import compute_modality_shapley, play_game
+from toolkit.explain.shares import ShareRecord, explain_permuted
 from toolkit.explain.timeline import register_frame_weights
 
 __all__ = [
-    "MAX_PLAYERS",
-    "RULES",
     "Explainer",
     "ShareRecord",
     "Totals",
     "centre",
     "compute_modality_shapley",
-    "compute_shares",
     "explain_permuted",
     "play_game",
     "register_frame_weights",

@@ -85,25 +85,9 @@ def compute_shares(
 ) -> list[ShareRecord]:
     """Compute shares by modality, family and statistic, outcome, speaker and class.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        The system.
-    totals : Totals
-        Its contributions, row by row with the predictions; rows that no model explains
-        (``trained`` False throughout) are left out.
-    permuted : sequence of Totals
-        Contributions to the same rows by models trained on permuted labels.
-
-    Returns
-    -------
-    list of ShareRecord
-        Scopes without any utterance are left out; statistics are of all speakers together.
-
-    Raises
-    ------
-    ValueError
-        If the totals are of other rows.
+    Rows of the totals are those of the predictions, or ValueError is raised; rows that no model
+    explains are left out. `permuted` are totals of the same rows by models trained on permuted
+    labels. Scopes without any utterance are left out; statistics are of all speakers together.
     """
     for total in (totals, *permuted):
         if len(total.signed) != len(predictions):

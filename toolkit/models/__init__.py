@@ -8,16 +8,7 @@ from toolkit.models.balancing import RESAMPLING
 from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import BoosterError
 from toolkit.models.linear import class_priors
-from toolkit.models.preparation import (
-    Features,
-    Prepared,
-    Recipe,
-    balance_rows,
-    parse_screening,
-    prepare,
-    rank_columns,
-    split_params,
-)
+from toolkit.models.preparation import Features, Prepared, Recipe, parse_screening, prepare
 from toolkit.models.spaces import GRIDS, SPACES
 
 __all__ = [
@@ -29,10 +20,7 @@ __all__ = [
     "FittedBooster",
     "Prepared",
     "Recipe",
-    "balance_rows",
     "class_priors",
     "parse_screening",
     "prepare",
-    "rank_columns",
-    "split_params",
 ]

@@ -228,18 +228,7 @@ class Prepared:
 
 
 def split_params(params: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Split a trial's parameters into the recipe and the booster's own parameters.
-
-    Parameters
-    ----------
-    params : mapping
-        A trial's parameters.
-
-    Returns
-    -------
-    tuple of Recipe and dict
-        The recipe, and the booster's own parameters.
-    """
+    """Split a trial's parameters into the recipe and the booster's own parameters."""
     keys = [each.name for each in fields(Recipe)]
     booster_params = {key: value for key, value in params.items() if key not in keys}
     return Recipe(**{key: params[key] for key in keys}), booster_params
@@ -288,27 +277,9 @@ def rank_columns(
 ) -> NDArray[np.int64]:
     """Order the columns of a preset from the first to keep to the last.
 
-    Parameters
-    ----------
-    features : Features
-        Fitted to the training rows.
-    statistics : str
-        Key of ``features.presets``.
-    method : {"ftest", "mutual", "gain"}
-        The score: F statistic, mutual information or a booster's gain.
-    rows, labels
-        As of :func:`prepare`.
-
-    Returns
-    -------
-    ndarray of int64
-        Positions among the preset's columns. Of equal scores the first comes first; constant
-        columns come last.
-
-    Raises
-    ------
-    ValueError
-        If the rows have one class only.
+    `features` are fitted to the training rows; `method` is a key of :data:`SCORES`. Gives
+    positions among the preset's columns: of equal scores the first comes first, constant columns
+    come last. Rows of a single class raise ValueError.
     """
     columns, y = features.presets[statistics], labels[rows]
     if len(np.unique(y)) < 2:
@@ -335,15 +306,8 @@ def balance_rows(
 ) -> tuple[NDArray[np.int64], Balanced]:
     """Screen the columns of training rows and balance their classes.
 
-    Parameters
-    ----------
-    recipe, features, rows, labels, seed, ranking
-        As of :func:`prepare`.
-
-    Returns
-    -------
-    tuple of ndarray of int64 and Balanced
-        Positions of the columns kept, and the rows of these columns, their labels and weights.
+    Arguments are those of :func:`prepare`. Gives positions of the columns kept, and the rows of
+    these columns, their labels and weights.
     """
     columns = features.presets[recipe.statistics]
     if recipe.screens(features):

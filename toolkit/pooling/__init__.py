@@ -2,8 +2,8 @@
 
 This room holds the definitions of the statistics, their computation for one sequence or a whole
 corpus, and the resulting table. None of it sees a label or a fold, and only the optional
-:func:`normalise_speakers` sees the speakers, so pooling can never leak. Reading a feature file
-belongs to :mod:`toolkit.data`; choosing among features belongs to :mod:`toolkit.models`.
+standardisation within speakers sees the speakers, so pooling can never leak. Reading a feature
+file belongs to :mod:`toolkit.data`; choosing among features belongs to :mod:`toolkit.models`.
 """
 
 from toolkit.pooling.corpus import pool_manifest
@@ -11,24 +11,19 @@ from toolkit.pooling.pooler import SequencePooler, pool_frames
 from toolkit.pooling.statistics import (
     PRESETS,
     FeatureName,
-    clean_frames,
     register_statistic,
-    resolve_statistics,
     unregister_statistic,
 )
-from toolkit.pooling.table import FeatureTable, normalise_speakers, write_table
+from toolkit.pooling.table import FeatureTable, write_table
 
 __all__ = [
     "PRESETS",
     "FeatureName",
     "FeatureTable",
     "SequencePooler",
-    "clean_frames",
-    "normalise_speakers",
     "pool_frames",
     "pool_manifest",
     "register_statistic",
-    "resolve_statistics",
     "unregister_statistic",
     "write_table",
 ]

@@ -345,27 +345,13 @@ PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
-    """Resolve presets and names to names of statistics.
+    """Resolve presets and names, or a text of them with commas, to names of statistics.
 
-    Parameters
-    ----------
-    spec : str or sequence of str
-        A preset, one name, names separated by commas, or a sequence of presets and names.
-
-    Returns
-    -------
-    tuple of str
-        Keys of :data:`STATISTICS`, in the order of `spec`.
-
-    Raises
-    ------
-    ValueError
-        If there is none, one is unknown, or one is asked for twice.
+    They are keys of :data:`STATISTICS`, in the order of `spec`. No name, an unknown one and one
+    that is asked for twice raise ValueError.
 
     Examples
     --------
-    >>> resolve_statistics("minimal")
-    ('mean',)
     >>> resolve_statistics("p90, slope")
     ('p90', 'slope')
     """
@@ -497,31 +483,15 @@ def clean_frames(
     policy: FramesPolicy = "refuse",
     missing: Literal["refuse", "allow"] = "refuse",
 ) -> _CleanFrames:
-    """Apply the declared policies to frames that hold NaN or infinity.
+    """Apply the declared policies to frames (n_frames, n_dims) that hold NaN or infinity.
 
     A dimension without any finite frame is NaN throughout: its features will be missing, and
     the other dimensions stay.
 
-    Parameters
-    ----------
-    frames : ndarray of shape (n_frames, n_dims)
-        Floats; not changed.
-    policy : {"refuse", "drop", "interpolate"}, default="refuse"
-        ``drop`` removes the whole frame, and the frames around it become neighbours.
-        ``interpolate`` fills each dimension linearly over the frame number from its finite
-        frames and holds its ends.
-    missing : {"refuse", "allow"}, default="refuse"
-        Whether ``refuse`` takes dimensions without any finite frame as missing.
-
-    Returns
-    -------
-    _CleanFrames
-        The frames to pool and the counts; no frame where nothing finite is left.
-
-    Raises
-    ------
-    NonFiniteError
-        Under ``refuse``, naming the first such frame.
+    - policy: ``drop`` removes the whole frame, and the frames around it become neighbours.
+      ``interpolate`` fills each dimension linearly over the frame number from its finite frames
+      and holds its ends. ``refuse`` raises NonFiniteError, which names the first such frame.
+    - missing: Whether ``refuse`` takes dimensions without any finite frame as missing.
 
     Examples
     --------

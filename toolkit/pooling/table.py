@@ -317,27 +317,9 @@ def normalise_speakers(
 ) -> FeatureTable:
     """Standardise every feature within each speaker, or take the table from the cache.
 
-    Parameters
-    ----------
-    table : FeatureTable
-        Pooled features.
-    speakers : ndarray of str, shape (n_utterances,)
-        Speaker of every utterance.
-    cache : Path
-        Folder of pooled tables.
-    missing, frames : str
-        Policies of the table: they decide its numbers, and so its key in the cache.
-
-    Returns
-    -------
-    FeatureTable
-        The same rows and columns; a feature that is constant within a speaker is 0 there, and
-        what is missing stays missing.
-
-    Raises
-    ------
-    ValueError
-        If the number of speakers is not that of the utterances.
+    A feature that is constant within a speaker is 0 there, and what is missing stays missing. The
+    policies `missing` and `frames` of the table decide its numbers, and so its key in the cache.
+    ValueError is raised unless there is one speaker per utterance.
     """
     if len(speakers) != len(table.present):
         raise ValueError(

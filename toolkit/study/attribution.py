@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from toolkit.explain import (
-    MAX_PLAYERS,
-    RULES,
-    ShareRecord,
-    Totals,
-    compute_modality_shapley,
-    compute_shares,
-    play_game,
-)
+from toolkit.explain import ShareRecord, Totals, compute_modality_shapley, play_game
 from toolkit.explain.contributions import parse_names
 from toolkit.explain.shapley import (
+    MAX_PLAYERS,
+    RULES,
     GameRecord,
     PermutationRecord,
     add_seed_noise,
@@ -30,6 +24,7 @@ from toolkit.explain.shares import (
     Sample,
     compare_players,
     compute_linear_shares,
+    compute_shares,
     pool_totals,
 )
 from toolkit.files import format_csv, format_records, read_array, read_json

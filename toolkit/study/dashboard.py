@@ -27,7 +27,8 @@ from toolkit.files import FolderError
 from toolkit.study.folder import ARTIFACTS, Study, StudyFolder
 from toolkit.study.options import Request
 from toolkit.study.terminal import list_some
-from toolkit.validation import FINAL, METRICS, Fold, Predictions, fold_name, score_predictions
+from toolkit.validation import FINAL, METRICS, Fold, Predictions, score_predictions
+from toolkit.validation.folds import fold_name
 from toolkit.validation.metrics import confusion_matrices
 from toolkit.validation.scores import find_score
 from toolkit.validation.trials import open_storage

@@ -26,9 +26,9 @@ from toolkit.data import (
 from toolkit.data.containers import missing_dependency
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.files import cache_folder, write_text
-from toolkit.pooling import FeatureTable, resolve_statistics, write_table
+from toolkit.pooling import FeatureTable, write_table
 from toolkit.pooling.corpus import pool_modality
-from toolkit.pooling.statistics import HASHING, TFIDF
+from toolkit.pooling.statistics import HASHING, TFIDF, resolve_statistics
 from toolkit.study.config import ConfigError
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request

@@ -15,7 +15,7 @@ from toolkit.data import Manifest, read_sequence, split_member
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
-from toolkit.pooling import clean_frames
+from toolkit.pooling.statistics import clean_frames
 from toolkit.report import render_figure
 from toolkit.report.shap_figures import plot_utterance
 from toolkit.study.config import ConfigError

@@ -25,7 +25,8 @@ from toolkit.report.performance import scores_table
 from toolkit.report.protocol import closing_sections
 from toolkit.study.folder import Study, StudyFolder
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
-from toolkit.validation import FINAL, UnitResult, final_fold
+from toolkit.validation import FINAL, UnitResult
+from toolkit.validation.folds import final_fold
 from toolkit.validation.ledger import Ledger
 
 FINAL_FILE: Final = "models/final.json"

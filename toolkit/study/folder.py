@@ -53,14 +53,12 @@ from toolkit.validation import (
     Fold,
     Predictions,
     UnitResult,
-    final_fold,
-    find_damage,
-    fold_name,
     gather_predictions,
     make_folds,
     outer_grouping,
 )
-from toolkit.validation.trials import sqlite_url
+from toolkit.validation.folds import final_fold, fold_name
+from toolkit.validation.trials import find_damage, sqlite_url
 
 logger = logging.getLogger(__name__)
 

@@ -19,19 +19,17 @@ import numpy as np
 from filelock import FileLock
 
 import toolkit
-from toolkit.data import CORPUS_VERSION, Manifest, SequenceError, make_corpus, read_header
+from toolkit.data import Manifest, SequenceError, make_corpus, read_header
 from toolkit.data.audio import name_versions
+from toolkit.data.corpora import CORPUS_VERSION
 from toolkit.data.dimension_names import name_dimensions
-from toolkit.explain import MAX_PLAYERS
+from toolkit.explain.shapley import MAX_PLAYERS
 from toolkit.files import OUTPUTS, cache_folder, format_json
 from toolkit.models.boosters import check_device
-from toolkit.pooling import (
-    PRESETS,
-    FeatureTable,
-    normalise_speakers,
-    resolve_statistics,
-)
+from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.pooling.corpus import count_columns, pool_modality
+from toolkit.pooling.statistics import resolve_statistics
+from toolkit.pooling.table import normalise_speakers
 from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
@@ -55,15 +53,19 @@ from toolkit.validation import (
     Protocol,
     SearchOptions,
     derive_seed,
-    final_fold,
-    find_wide,
-    fold_name,
     majority_predictions,
     make_folds,
     outer_grouping,
     resolve_outer,
 )
-from toolkit.validation.folds import groups_of, holds_content, inner_folds
+from toolkit.validation.fits import find_wide
+from toolkit.validation.folds import (
+    final_fold,
+    fold_name,
+    groups_of,
+    holds_content,
+    inner_folds,
+)
 
 logger = logging.getLogger(__name__)
 

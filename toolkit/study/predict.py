@@ -31,10 +31,10 @@ from toolkit.files import (
 from toolkit.fusion.inputs import NewPredictions
 from toolkit.fusion.learned import LearnedFusion
 from toolkit.models import FittedBooster
-from toolkit.pooling import FeatureTable, normalise_speakers
+from toolkit.pooling import FeatureTable
 from toolkit.pooling.corpus import pool_modality
 from toolkit.pooling.statistics import FramesPolicy
-from toolkit.pooling.table import write_parquet
+from toolkit.pooling.table import normalise_speakers, write_parquet
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.final_models import load_finals
 from toolkit.study.folder import StudyFolder

@@ -50,8 +50,6 @@ from toolkit.validation import (
     LeakageError,
     Score,
     UnitResult,
-    final_fold,
-    fold_name,
     gather_predictions,
     majority_predictions,
     no_information_predictions,
@@ -59,6 +57,7 @@ from toolkit.validation import (
     score_predictions,
 )
 from toolkit.validation.comparison import compare_families
+from toolkit.validation.folds import final_fold, fold_name
 from toolkit.validation.ledger import audit_entries
 from toolkit.validation.nested import majority_ledgers
 from toolkit.validation.predictions import format_predictions

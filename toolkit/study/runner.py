@@ -44,17 +44,10 @@ from toolkit.study.workers import (
     share_cores,
 )
 from toolkit.systems import variant_name
-from toolkit.validation import (
-    FINAL,
-    WIDE_SCREEN,
-    count_trials,
-    create_studies,
-    find_wide,
-    make_features,
-    make_presets,
-    outer_grouping,
-)
+from toolkit.validation import FINAL, WIDE_SCREEN, create_studies, make_features, outer_grouping
+from toolkit.validation.fits import find_wide, make_presets
 from toolkit.validation.fixed import N_SIZES, predict_curve
+from toolkit.validation.search import count_trials
 from toolkit.validation.trials import open_storage
 
 logger = logging.getLogger(__name__)

@@ -7,15 +7,13 @@ from math import prod
 from toolkit.models import GRIDS, RESAMPLING, parse_screening
 from toolkit.models.spaces import grid_size, make_grid, make_space
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.validation import (
+from toolkit.validation import MOST_COLUMNS, WIDE_SCREEN, SearchOptions
+from toolkit.validation.fits import estimate_memory
+from toolkit.validation.search import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
-    MOST_COLUMNS,
     SCREENING_AUTO,
     SCREENING_GRID,
-    WIDE_SCREEN,
-    SearchOptions,
-    estimate_memory,
 )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import toolkit
-from toolkit.data import NEAR_COSINE, Manifest, count_shared
+from toolkit.data import Manifest
+from toolkit.data.examination import NEAR_COSINE, count_shared
 from toolkit.files import (
     FolderError,
     format_csv,

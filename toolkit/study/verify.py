@@ -38,9 +38,9 @@ from toolkit.study.results import Collected, audit_study, derive_study, derive_u
 from toolkit.study.terminal import is_quiet, print_json
 from toolkit.study.units import describe_rows
 from toolkit.systems import BEST_SINGLE, System
-from toolkit.validation import FINAL, Comparison, LeakageError, Predictions, final_fold
+from toolkit.validation import FINAL, Comparison, LeakageError, Predictions
 from toolkit.validation.comparison import compare_families
-from toolkit.validation.folds import holds_content
+from toolkit.validation.folds import final_fold, holds_content
 from toolkit.validation.predictions import parse_predictions
 from toolkit.validation.scores import group_seeds, score_systems
 

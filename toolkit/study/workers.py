@@ -33,11 +33,11 @@ from toolkit.validation import (
     Protocol,
     SearchOptions,
     make_features,
-    make_presets,
     run_logistic_unit,
     run_unit,
-    size_searches,
 )
+from toolkit.validation.fits import make_presets
+from toolkit.validation.search import size_searches
 
 logger = logging.getLogger(__name__)
 

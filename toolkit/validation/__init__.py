@@ -9,20 +9,11 @@ from toolkit.validation.comparison import (
     no_information_predictions,
 )
 from toolkit.validation.estimator import GroupedBoostingClassifier
-from toolkit.validation.fits import (
-    MOST_COLUMNS,
-    WIDE_SCREEN,
-    estimate_memory,
-    find_wide,
-    make_features,
-    make_presets,
-)
+from toolkit.validation.fits import MOST_COLUMNS, WIDE_SCREEN, make_features
 from toolkit.validation.folds import (
     FINAL,
     Fold,
     derive_seed,
-    final_fold,
-    fold_name,
     make_folds,
     outer_grouping,
     resolve_outer,
@@ -41,28 +32,13 @@ from toolkit.validation.nested import (
 )
 from toolkit.validation.predictions import Predictions
 from toolkit.validation.scores import Score, score_predictions
-from toolkit.validation.search import (
-    IMBALANCE_AUTO,
-    IMBALANCE_GRID,
-    SCREENING_AUTO,
-    SCREENING_GRID,
-    SearchOptions,
-    SearchResult,
-    count_trials,
-    create_studies,
-    size_searches,
-)
-from toolkit.validation.trials import find_damage
+from toolkit.validation.search import SearchOptions, SearchResult, create_studies
 
 __all__ = [
     "FINAL",
-    "IMBALANCE_AUTO",
-    "IMBALANCE_GRID",
     "METRICS",
     "MOST_COLUMNS",
     "ROLES",
-    "SCREENING_AUTO",
-    "SCREENING_GRID",
     "WIDE_SCREEN",
     "Comparison",
     "Fold",
@@ -75,19 +51,12 @@ __all__ = [
     "SearchResult",
     "UnitResult",
     "compare_systems",
-    "count_trials",
     "create_studies",
     "derive_seed",
-    "estimate_memory",
-    "final_fold",
-    "find_damage",
-    "find_wide",
-    "fold_name",
     "gather_predictions",
     "majority_predictions",
     "make_features",
     "make_folds",
-    "make_presets",
     "nested_cross_validate",
     "no_information_predictions",
     "outer_grouping",
@@ -95,6 +64,5 @@ __all__ = [
     "run_logistic_unit",
     "run_unit",
     "score_predictions",
-    "size_searches",
     "speaker_folds",
 ]

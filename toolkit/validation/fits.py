@@ -19,16 +19,14 @@ from toolkit.models import (
     FittedBooster,
     Prepared,
     Recipe,
-    balance_rows,
     class_priors,
     parse_screening,
     prepare,
-    rank_columns,
-    split_params,
 )
 from toolkit.models.balancing import Balanced
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.libraries import TrainingData
+from toolkit.models.preparation import balance_rows, rank_columns, split_params
 from toolkit.models.tfidf import TextColumns
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed
@@ -123,17 +121,9 @@ def make_features(
 def find_wide(
     tables: Sequence[FeatureTable], presets: Sequence[str], screen_above: int | None
 ) -> dict[str, int]:
-    """Find the modalities that are too wide for fits of all columns.
+    """Find the modalities that are too wide for fits of all columns: those of the widest preset.
 
-    Parameters
-    ----------
-    tables, presets, screen_above
-        As of :func:`make_features`.
-
-    Returns
-    -------
-    dict of str to int
-        Modality to the columns of its widest preset.
+    Arguments are those of :func:`make_features`.
     """
     widths = {t.modality: max(len(t.select(name)) for name in presets) for t in tables}
     most = np.inf if screen_above is None else screen_above
@@ -151,19 +141,7 @@ def make_presets(
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]]:
     """Choose a table's columns for each preset, and list where a smaller preset replaces it.
 
-    Parameters
-    ----------
-    table : FeatureTable
-        The pooled features of one modality.
-    presets : sequence of str
-        Statistics presets (or comma-separated statistics).
-    most_columns : int or None
-        As in :func:`make_features`.
-
-    Returns
-    -------
-    tuple of dict
-        Preset to its columns; and replaced preset to the smaller one and numbers of columns.
+    Returns preset to columns, and replaced preset to the smaller one and numbers of columns.
     """
     columns, reduced = {}, {}
     for preset in presets:

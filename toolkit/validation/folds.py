@@ -114,33 +114,14 @@ class Fold:
 
 
 def fold_name(number: int) -> str:
-    """Name a fold as files, folders and ``--only`` do.
-
-    Parameters
-    ----------
-    number : int
-        Position among the folds, or :data:`FINAL`.
-
-    Returns
-    -------
-    str
-        Two digits, or ``"final"``.
-    """
+    """Name a fold as files, folders and ``--only`` do: two digits, or ``"final"``."""
     return "final" if number == FINAL else f"{number:02d}"
 
 
 def final_fold(manifest: Manifest) -> Fold:
     """Make the fold of the final models: it trains on all rows and tests none.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-
-    Returns
-    -------
-    Fold
-        Its inner folds hold groups out as those of any other fold do.
+    Its inner folds hold groups out as those of any other fold do.
     """
     no_rows = np.empty(0, dtype=np.int64)
     return Fold(FINAL, np.arange(len(manifest), dtype=np.int64), no_rows, ())

@@ -386,26 +386,9 @@ def majority_predictions(manifest: Manifest, folds: Sequence[Fold]) -> Predictio
 def majority_ledgers(
     manifest: Manifest, folds: Sequence[Fold], grouping: HeldOut
 ) -> dict[int, list[dict[str, Any]]]:
-    """Record the training rows of the majority baseline.
+    """Record the training rows of the majority baseline, by the number of each outer fold.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances.
-    folds : sequence of Fold
-        The outer folds.
-    grouping : {"speaker", "session", "speaker+content", "session+content"}
-        Kind of group that is held out, perhaps with content.
-
-    Returns
-    -------
-    dict of int to list of dict
-        Number of each outer fold to its ledger's entries.
-
-    Raises
-    ------
-    LeakageError
-        If a fold trains on a group that it holds out.
+    A fold that trains on a group that it holds out raises LeakageError.
     """
     entries = {}
     for fold in folds:

@@ -73,22 +73,9 @@ def open_storage(url: str, *, check: bool = True) -> Iterator[optuna.storages.RD
 
 
 def find_damage(path: Path) -> str:
-    """Check that a SQLite file of searches is whole, and that Optuna can read its trials.
+    """Describe the damage of a SQLite file of searches; empty if there is none, or no file.
 
-    Parameters
-    ----------
-    path : Path
-        ``search.db``.
-
-    Returns
-    -------
-    str
-        The damage in words; empty if there is none, or no such file.
-
-    Raises
-    ------
-    ValueError
-        Another version of Optuna wrote the file: that is no damage.
+    A file of another version of Optuna raises ValueError: that is no damage.
     """
     if not path.exists():
         return ""
