@@ -103,17 +103,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder of files, whole or not at all.
+    """Write a folder of files, whole or not at all, in place of one that is there already.
 
-    They are written into a folder beside the final one and renamed into place with their
+    `write` fills the folder that it is given: one beside the final one, renamed into place with
     checksums, so a folder that can be seen is complete.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; one that is there already is replaced.
-    write : callable
-        Writes the files into the folder it is given.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     _write_checked(temporary, write)
@@ -138,14 +131,8 @@ def _write_checked(temporary: Path, write: Callable[[Path], None]) -> None:
 def write_archive(path: Path, write: Callable[[Path], None]) -> None:
     """Write files with their checksums into one uncompressed ZIP archive, whole or not at all.
 
-    Its bytes depend on the files alone: all members have the same date and mode.
-
-    Parameters
-    ----------
-    path : Path
-        The archive; one that is there already is replaced.
-    write : callable
-        Writes the files into the folder it is given.
+    `write` fills the folder that it is given. An archive that is there already is replaced. Its
+    bytes depend on the files alone: all members have the same date and mode.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     try:
@@ -287,35 +274,13 @@ def checksum(*parts: Any) -> str:
 
 
 def hash_folder(folder: Path) -> dict[str, str]:
-    """Hash the files of a folder, without the file of their checksums.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; hidden files and folders in it are left out.
-
-    Returns
-    -------
-    dict
-        Name of a file to its SHA-256.
-    """
+    """Hash the files of a folder by name, but for hidden ones and that of their checksums."""
     paths = [path for path in sorted(folder.iterdir()) if not _is_unknown(path)]
     return {path.name: hash_file(path) for path in paths if path.name != CHECKSUMS}
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
-    """Read the checksums that were written with the files of a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        A folder of :func:`write_folder`.
-
-    Returns
-    -------
-    dict
-        Name of a file to its SHA-256.
-    """
+    """Read the checksums by file name that :func:`write_folder` wrote."""
     sums = read_json(folder / CHECKSUMS)
     if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
         raise ValueError(f"{folder / CHECKSUMS} holds no checksums.")

@@ -13,7 +13,7 @@ from toolkit.study import workers as cluster_module
 from toolkit.study.cluster import connect_cluster
 from toolkit.study.config import StudyConfig
 from toolkit.study.runner import run_study
-from toolkit.study.workers import _UnitError, run_tasks
+from toolkit.study.workers import run_tasks
 
 pytestmark = [
     pytest.mark.slow,
@@ -134,7 +134,7 @@ def test_a_unit_that_fails_names_itself_and_the_rest_goes_on(corpus, scheduler, 
     # A file stands where the unit's folder should be made, so it cannot be written.
     (folder / "internal" / "units" / "audio-logistic").write_text("in the way")
 
-    with pytest.raises(_UnitError, match=r"5 unit\(s\) failed.*audio-logistic/0\d: "):
+    with pytest.raises(ValueError, match=r"5 unit\(s\) failed.*audio-logistic/0\d: "):
         run_study(configure(corpus, folder, scheduler=scheduler))
 
     assert len(list((folder / "internal" / "units" / "text").iterdir())) == 6
@@ -163,5 +163,5 @@ def test_tables_travel_by_path(corpus, scheduler, tmp_path, monkeypatch):
         cluster_module, "_file_of", lambda _: Path(tmp_path / "nowhere" / "values.npy")
     )
 
-    with pytest.raises(_UnitError, match=r"cannot read the pooled features in .*nowhere"):
+    with pytest.raises(ValueError, match=r"cannot read the pooled features in .*nowhere"):
         run_study(configure(corpus, tmp_path / "out", scheduler=scheduler, modality=("text",)))

@@ -28,7 +28,7 @@ from toolkit.study.options import format_config, load_config
 from toolkit.study.plan import Plan, _check_driver, _check_writers
 from toolkit.study.runner import run_study
 from toolkit.study.workers import UnitTask, _attempt_task
-from toolkit.validation.trials import _StorageError, open_storage
+from toolkit.validation.trials import open_storage
 
 USER, PASSWORD = "searcher", "s3cret-of-the-tests"
 SMALL = {
@@ -299,7 +299,7 @@ def test_a_wrong_password_is_refused_without_being_shown(postgres, corpus, tmp_p
         data=corpus / "dataset.csv", out=tmp_path / "out", storage=wrong, **SMALL
     )
 
-    with pytest.raises(_StorageError, match="password authentication failed") as error:
+    with pytest.raises(ValueError, match="password authentication failed") as error:
         run_study(config)
 
     assert "wr0ng-secret" not in str(error.value)

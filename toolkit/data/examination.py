@@ -408,12 +408,13 @@ def count_shared(
 
     A model may recognise a sentence that another speaker spoke in the training rows.
 
-    - values: shape (n, n_features), of the utterances that have the modality; NaN where missing.
+    - values: shape (n, n_features), of the utterances that have the modality; NaN where
+      missing.
     - compare: Whether to search for near-duplicates, of a cosine of :data:`NEAR_COSINE` or more
       between centred features.
 
-    Returns the exact ones, and the further near ones: None if they are not compared, for more than
-    20,000 utterances, or for fewer than two.
+    Returns the exact ones, and the further near ones: None if they are not compared, for more
+    than 20,000 utterances, or for fewer than two.
     """
     n = len(values)
     same = np.zeros(n, dtype=bool)

@@ -295,17 +295,11 @@ def explain_permuted(
 
 @dataclass(frozen=True, slots=True)
 class LinearRecord:
-    """The linear part's share of what a system says.
+    """The linear part's share of a system's contributions; without modality, of all of them.
 
-    Parameters
-    ----------
-    system, modality : str
-        The system; one of its modalities, or empty for all.
-    share : float
-        Magnitudes of the linear part's joint contributions by modality, centred over the
-        classes, in proportion to those of linear part and trees.
-    low, high : float or None
-        Ends of its 95 % jackknife interval over speakers; None for a single speaker.
+    - share: Magnitudes of the linear part's joint contributions by modality, centred over the
+      classes, in proportion to those of linear part and trees.
+    - low, high: 95 % jackknife interval over speakers; None for a single speaker.
     """
 
     system: str

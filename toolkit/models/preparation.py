@@ -278,8 +278,8 @@ def rank_columns(
     """Order the columns of a preset from the first to keep to the last.
 
     `features` are fitted to the training rows; `method` is a key of :data:`SCORES`. Gives
-    positions among the preset's columns: of equal scores the first comes first, constant columns
-    come last. Rows of a single class raise ValueError.
+    positions among the preset's columns: of equal scores the first comes first, constant
+    columns come last. Rows of a single class raise ValueError.
     """
     columns, y = features.presets[statistics], labels[rows]
     if len(np.unique(y)) < 2:

@@ -317,9 +317,9 @@ def normalise_speakers(
 ) -> FeatureTable:
     """Standardise every feature within each speaker, or take the table from the cache.
 
-    A feature that is constant within a speaker is 0 there, and what is missing stays missing. The
-    policies `missing` and `frames` of the table decide its numbers, and so its key in the cache.
-    ValueError is raised unless there is one speaker per utterance.
+    A feature that is constant within a speaker is 0 there, and what is missing stays missing.
+    The policies `missing` and `frames` of the table decide its numbers, and so its key in the
+    cache. ValueError is raised unless there is one speaker per utterance.
     """
     if len(speakers) != len(table.present):
         raise ValueError(

@@ -50,10 +50,6 @@ _ROWS_FOR_THREADS: Final = 20_000
 _TURN: Final = threading.Lock()
 
 
-class _WorkerError(ValueError):
-    """A worker process ended before its unit was finished."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitTask:
     """One system in one outer fold, and all that is needed to run it anywhere.
@@ -164,11 +160,7 @@ class Failures(list["_UnitFailure"]):
         defects = [each for each in self if not each.expected]
         if defects:
             raise RuntimeError(f"{message}\n{defects[0].trace}")
-        raise _UnitError(message)
-
-
-class _UnitError(ValueError):
-    """Units failed for reasons that the user can remove; the others are finished."""
+        raise ValueError(message)
 
 
 def _attempt_task(task: Any) -> _UnitFailure | None:
@@ -224,7 +216,7 @@ def run_tasks(
             calls = (delayed(_execute_in_child)(task, os.getpid()) for task in tasks)
             return _follow(work(calls), on_done)
     except BrokenProcessPool:
-        raise _WorkerError(
+        raise ValueError(
             "A worker process was killed, perhaps because memory ran out. What was finished is "
             "kept: run the same command again, with fewer --workers if memory is short."
         ) from None

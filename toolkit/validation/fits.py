@@ -121,7 +121,7 @@ def make_features(
 def find_wide(
     tables: Sequence[FeatureTable], presets: Sequence[str], screen_above: int | None
 ) -> dict[str, int]:
-    """Find the modalities that are too wide for fits of all columns: those of the widest preset.
+    """Find the modalities that are too wide for fits of all columns, by their widest preset.
 
     Arguments are those of :func:`make_features`.
     """
@@ -219,27 +219,13 @@ def estimate_memory(
     resampled: bool = True,
     logistic: bool = False,
 ) -> int:
-    """Bound the memory that one unit takes at a time.
+    """Bound the bytes of memory that one unit takes at a time.
 
-    Parameters
-    ----------
-    n_rows : int
-        Utterances.
-    n_columns : int
-        Columns of the widest candidate preset.
-    side_by_side : int, default=0
-        Columns of the tables that early fusion copies side by side into memory.
-    rounds : int, default=0
-        Boosting rounds times classes, whose probabilities a trial keeps for every row.
-    resampled : bool, default=True
-        Whether training rows may be resampled.
-    logistic : bool, default=False
-        Whether the unit is a logistic regression.
-
-    Returns
-    -------
-    int
-        Bytes.
+    - n_columns: Columns of the widest candidate preset.
+    - side_by_side: Columns of the tables that early fusion copies side by side into memory.
+    - rounds: Boosting rounds times classes, whose probabilities a trial keeps for every row.
+    - resampled: Whether training rows may be resampled.
+    - logistic: Whether the unit is a logistic regression.
     """
     table = 4 * n_rows * side_by_side
     values = n_rows * n_columns

@@ -20,11 +20,7 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=path.resolve().as_posix()).render_as_string()
 
 
-class _StorageError(ValueError):
-    """The storage of the searches cannot be read or written."""
-
-
-class _VersionError(_StorageError):
+class _VersionError(ValueError):
     """Another version of Optuna wrote the storage of the searches."""
 
 
@@ -65,7 +61,7 @@ def open_storage(url: str, *, check: bool = True) -> Iterator[optuna.storages.RD
         file = "a full or read-only disk, or another program with the file open"
         server = "a server that is down, cannot be reached, or refused the login"
         # Rendered without the password; and no traceback, which would show it.
-        raise _StorageError(
+        raise ValueError(
             f"The searches in {make_url(url).render_as_string()} cannot be kept: {reason}. "
             f"Correct that ({file if url.startswith('sqlite') else server}) and run the same "
             "command again: finished units and trials are kept."
