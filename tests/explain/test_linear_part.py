@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose
 from toolkit.explain import Explainer, Totals
 from toolkit.explain.contributions import ExplanationError
 from toolkit.explain.shapley import explain_modalities
-from toolkit.explain.shares import compute_linear_shares, pool_totals
+from toolkit.explain.shares import compute_linear_shares
 from toolkit.models.linear import LinearPath
+from toolkit.study.attribution import _pool_totals
 from toolkit.validation import Predictions
 
 A, B = 0.7, 0.4
@@ -212,7 +213,7 @@ def test_contributions_through_a_pool_are_weighted_sums_of_its_members():
     weights = rng.random((4, 3))
     rows = [dict(zip(members, row, strict=True)) for row in weights]
 
-    pooled = pool_totals(totals, rows)
+    pooled = _pool_totals(totals, rows)
 
     early, w = totals["early"], weights.T[:, :, None]
     expected = {

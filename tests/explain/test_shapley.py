@@ -15,9 +15,9 @@ from toolkit.explain.shapley import (
     _interaction_index,
     _late_systems,
     _shapley_values,
-    add_seed_noise,
     explain_modalities,
 )
+from toolkit.study.attribution import _add_seed_noise
 from toolkit.systems import proper_subsets
 from toolkit.validation import Predictions, score_predictions
 from toolkit.validation.scores import find_score
@@ -287,13 +287,13 @@ def test_the_deviation_over_seeds_is_of_the_same_number_under_every_seed():
     records = [make(0.1), make(0.2, "audio")]
     again = [[make(0.1), make(0.5, "audio")], [make(0.3)], [make(0.8)]]
 
-    text, audio = add_seed_noise(records, again)
+    text, audio = _add_seed_noise(records, again)
 
     mean = 1.2 / 3
     spread = ((0.1 - mean) ** 2 + (0.3 - mean) ** 2 + (0.8 - mean) ** 2) / 2
     assert_allclose(text.seed_sd, spread**0.5)
     assert (text.value, audio.seed_sd) == (0.1, None)
-    assert add_seed_noise(records, []) == records
+    assert _add_seed_noise(records, []) == records
 
 
 OWNER = {0: 0, 1: 1, 2: 1, 3: 1, 4: 2}  # text, audio (three features), visual

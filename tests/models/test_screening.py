@@ -5,13 +5,13 @@ from sklearn.feature_selection import f_classif
 
 from toolkit.models import Features, parse_screening
 from toolkit.models.linear import column_blocks, standard_deviations
-from toolkit.models.preparation import rank_columns
-from toolkit.models.screening import (
-    SCORES,
+from toolkit.models.preparation import (
+    _SCORES,
     _column_medians,
     _f_scores,
     _gain_scores,
     _mutual_scores,
+    rank_columns,
 )
 
 
@@ -152,14 +152,14 @@ def test_what_cannot_be_screened_is_refused(X, y, message):
         rank(X, y, "ftest")
 
 
-@pytest.mark.parametrize("method", SCORES)
+@pytest.mark.parametrize("method", _SCORES)
 def test_every_method_keeps_what_tells_the_classes_apart(method, sample):
     X, y = sample
 
     assert set(keep(X, y, method, 3)) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("method", SCORES)
+@pytest.mark.parametrize("method", _SCORES)
 def test_every_method_says_the_same_twice_and_puts_constants_last(method, sample):
     X, y = sample
     X = np.column_stack([np.full(len(y), 7.0), X, np.full(len(y), np.nan)])

@@ -10,10 +10,9 @@ constant within a speaker.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, combinations
+from dataclasses import dataclass
+from itertools import combinations
 from math import factorial
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -175,27 +174,6 @@ def play_game(
                 GameRecord(game, measured, group, kind, members, value, *ends, len(sizes))
             )
     return records
-
-
-def add_seed_noise(
-    records: Sequence[GameRecord], again: Sequence[Sequence[GameRecord]]
-) -> list[GameRecord]:
-    """Add to every number of a game its standard deviation over seeds.
-
-    `again` holds the same games by systems of other seeds, one sequence per seed; a number that
-    a seed lacks stays as it is.
-    """
-    identity = attrgetter("game", "metric", "group", "kind", "players")
-    found: dict[tuple[str, ...], list[float]] = {}
-    for record in chain.from_iterable(again):
-        found.setdefault(identity(record), []).append(record.value)
-    # A single other seed has no standard deviation.
-    return [
-        replace(record, seed_sd=float(np.std(found[identity(record)], ddof=1)))
-        if 1 < len(again) == len(found.get(identity(record), ()))
-        else record
-        for record in records
-    ]
 
 
 def _stack_numbers(v: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -348,30 +348,6 @@ def compute_linear_shares(predictions: Predictions, totals: Totals) -> list[Line
     return records
 
 
-def pool_totals(totals: Mapping[str, Totals], weights: Sequence[Mapping[str, float]]) -> Totals:
-    """Add up the contributions of the members of a pool of margins.
-
-    - totals: Systems to contributions, row by row; of each member of the pool.
-    - weights: Per row, members such as ``"early (linear)"`` to their weights.
-
-    A modality that a row lacks contributes nothing. Magnitudes of single features are not
-    known for a sum, so ``absolute`` is 0.
-    """
-    parts = tuple(dict.fromkeys(part for total in totals.values() for part in total.parts))
-    first = next(iter(totals.values()))
-    signed = np.zeros((*first.base.shape, len(parts)))
-    base, trained = np.zeros_like(first.base), np.zeros_like(first.trained)
-    for member in weights[0]:
-        system, _, kind = member.removesuffix(")").partition(" (")
-        total = totals[system]
-        own = total.signed if total.weights is None else getattr(total, kind)
-        columns = [parts.index(part) for part in total.parts]
-        w = np.array([row[member] for row in weights])
-        signed[:, :, columns] += w[:, None, None] * own
-        trained |= total.trained
-    return Totals(parts, signed, np.zeros_like(signed), base, trained, {}, {})
-
-
 OTHERS: Final = "all other features"
 """Name of a sample's last column, the joint contribution of the features not shown."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,7 +16,6 @@ from toolkit.explain.shapley import (
     RULES,
     GameRecord,
     PermutationRecord,
-    add_seed_noise,
     compute_importance,
 )
 from toolkit.explain.shares import (
@@ -25,7 +26,6 @@ from toolkit.explain.shares import (
     compare_players,
     compute_linear_shares,
     compute_shares,
-    pool_totals,
 )
 from toolkit.files import format_csv, format_records, read_array, read_json
 from toolkit.models import class_priors
@@ -142,7 +142,33 @@ def _pool_shares(fused: FusionResult | None, totals: Mapping[str, Totals]) -> li
     if not systems <= totals.keys():
         return []
     weights = [by_fold[number] for number in predictions.folds.tolist()]
-    return compute_shares(predictions, pool_totals(totals, weights))
+    return compute_shares(predictions, _pool_totals(totals, weights))
+
+
+def _pool_totals(
+    totals: Mapping[str, Totals], weights: Sequence[Mapping[str, float]]
+) -> Totals:
+    """Add up the contributions of the members of a pool of margins.
+
+    - totals: Systems to contributions, row by row; of each member of the pool.
+    - weights: Per row, members such as ``"early (linear)"`` to their weights.
+
+    A modality that a row lacks contributes nothing. Magnitudes of single features are not
+    known for a sum, so ``absolute`` is 0.
+    """
+    parts = tuple(dict.fromkeys(part for total in totals.values() for part in total.parts))
+    first = next(iter(totals.values()))
+    signed = np.zeros((*first.base.shape, len(parts)))
+    base, trained = np.zeros_like(first.base), np.zeros_like(first.trained)
+    for member in weights[0]:
+        system, _, kind = member.removesuffix(")").partition(" (")
+        total = totals[system]
+        own = total.signed if total.weights is None else getattr(total, kind)
+        columns = [parts.index(part) for part in total.parts]
+        w = np.array([row[member] for row in weights])
+        signed[:, :, columns] += w[:, None, None] * own
+        trained |= total.trained
+    return Totals(parts, signed, np.zeros_like(signed), base, trained, {}, {})
 
 
 def _play_games(
@@ -159,7 +185,28 @@ def _play_games(
             if name in predictions
         }
         again.append(_play(study, tables, players))
-    return add_seed_noise(again[0], again)
+    return _add_seed_noise(again[0], again)
+
+
+def _add_seed_noise(
+    records: Sequence[GameRecord], again: Sequence[Sequence[GameRecord]]
+) -> list[GameRecord]:
+    """Add to every number of a game its standard deviation over seeds.
+
+    `again` holds the same games by systems of other seeds, one sequence per seed; a number that
+    a seed lacks stays as it is.
+    """
+    identity = attrgetter("game", "metric", "group", "kind", "players")
+    found: dict[tuple[str, ...], list[float]] = {}
+    for record in chain.from_iterable(again):
+        found.setdefault(identity(record), []).append(record.value)
+    # A single other seed has no standard deviation.
+    return [
+        replace(record, seed_sd=float(np.std(found[identity(record)], ddof=1)))
+        if 1 < len(again) == len(found.get(identity(record), ()))
+        else record
+        for record in records
+    ]
 
 
 def _play(
