@@ -179,12 +179,15 @@ def test_the_formats_of_figures_are_kept_for_a_report_made_again(tmp_path, figur
 def test_quick_is_five_trials_of_basic_statistics():
     quick = StudyConfig(quick=True)
 
-    assert (quick.n_trials, quick.n_inner_rounds, quick.searched_statistics) == (
-        5,
-        150,
-        ("basic",),
-    )
+    assert (quick.n_trials, quick.searched_statistics) == (5, ("basic",))
+    assert {quick.count_rounds(n) for n in (100, 5_000, 50_000)} == {150}
     assert StudyConfig(quick=True, statistics="rich").searched_statistics == ("rich",)
+
+
+def test_thousands_of_utterances_get_more_rounds():
+    sizes = (60, 2_000, 2_001, 20_000, 20_001)
+
+    assert [StudyConfig().count_rounds(n) for n in sizes] == [300, 300, 600, 600, 300]
 
 
 def test_the_identity_ignores_where_and_how_fast():

@@ -27,6 +27,15 @@ def test_every_unit_of_the_study_is_counted(corpus):
     } | {f"{system}/final" for system in ("text", "audio", "early")}
 
 
+@pytest.mark.parametrize(("limit", "options"), [(300, {}), (150, {"quick": True})])
+def test_the_search_takes_the_rounds_of_its_size(corpus, monkeypatch, limit, options):
+    found = plan(corpus, **options)
+    assert found.options.max_rounds == limit
+
+    monkeypatch.setattr(StudyConfig, "count_rounds", lambda _, n: n)
+    assert plan(corpus, **options).options.max_rounds == len(found.manifest)
+
+
 def test_the_units_and_the_bound_are_those_of_the_run(corpus, check_memory):
     planned = plan(corpus, shapley="seeds", seeds=2, workers=3)
     tables = {name: planned.pool(name) for name in planned.manifest.modalities}

@@ -441,10 +441,15 @@ class StudyConfig(BaseModel):
         """Trials of each search, 5 by --quick alone; the plan counts a grid's points."""
         return 5 if self.quick and "trials" not in self.model_fields_set else self.trials
 
-    @property
-    def n_inner_rounds(self) -> int:
-        """Largest number of boosting rounds."""
-        return 150 if self.quick else 300
+    def count_rounds(self, n: int) -> int:
+        """Count the most boosting rounds of a fit, given the number of utterances.
+
+        Fits of more than 2,000 still improve after 300. A search keeps the probabilities of
+        every round, in memory that limits those of the largest corpora.
+        """
+        if self.quick:
+            return 150
+        return 600 if 2_000 < n <= 20_000 else 300
 
     @property
     def n_workers(self) -> int:

@@ -348,6 +348,7 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     source = config.data or _generated_corpus()
     manifest = read_table(config, source) if manifest is None else manifest
     config = config.model_copy(update={"outer": resolve_outer(manifest, config.outer)})
+    options = replace(options, max_rounds=config.count_rounds(len(manifest)))
     name = config.name or ("generated" if config.data is None else source.resolve().parent.name)
     name += "-quick" if config.quick else ""
     systems = _list_systems(config, manifest.modalities)

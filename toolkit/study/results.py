@@ -386,7 +386,7 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         audit=audit,
         options=config.identity()
         | {name: getattr(config, name) for name in _SHOWN_OPTIONS}
-        | {"trials": config.n_trials, "rounds": config.n_inner_rounds}
+        | {"trials": config.n_trials, "rounds": config.count_rounds(len(study.manifest))}
         | {"published": [each.model_dump() for each in config.published]}
         | {"outside": {name: one.n_folds for name, one in derived.outside.items()}}
         | {"version": toolkit.__version__},

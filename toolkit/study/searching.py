@@ -39,7 +39,6 @@ def make_search_options(config: StudyConfig) -> SearchOptions:
         screening=screening,
         imbalance=imbalance,
         n_trials=config.n_trials,
-        max_rounds=config.n_inner_rounds,
         metric=config.metric,
         sampler=config.sampler,
         timeout=config.timeout,
