@@ -447,9 +447,8 @@ class StudyConfig(BaseModel):
         Fits of more than 2,000 still improve after 300. A search keeps the probabilities of
         every round, in memory that limits those of the largest corpora.
         """
-        if self.quick:
-            return 150
-        return 600 if 2_000 < n <= 20_000 else 300
+        most = 600 if 2_000 < n <= 20_000 else 300
+        return 150 if self.quick else most
 
     @property
     def n_workers(self) -> int:
