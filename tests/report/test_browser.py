@@ -13,7 +13,7 @@ pytest.importorskip("selenium", reason="the browser tests need the dev extra's s
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
@@ -90,6 +90,10 @@ def page(browser, address):
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     browser.get(address)
+    # On a busy machine the driver may answer before the end of a long page is read.
+    WebDriverWait(browser, 30).until(
+        lambda page: page.execute_script("return document.readyState") == "complete"
+    )
     return browser
 
 
