@@ -297,25 +297,6 @@ def test_a_unit_is_fitted_with_one_thread_whatever_the_machine_has(
     assert set(seen) == {1}
 
 
-def test_idle_cores_work_for_the_last_units_and_change_no_byte(
-    source, finished, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(executors, "_ROWS_FOR_THREADS", 1)
-    shared = []
-    share = executors.share_cores
-
-    def follow(tasks, workers):
-        shared.extend(share(tasks, workers))
-        return shared
-
-    monkeypatch.setattr("toolkit.study.runner.share_cores", follow)
-    run(source, tmp_path / "out", only="text/00", workers=2)
-
-    assert [task.n_threads for task in shared] == [2]
-    unit = "internal/units/text/00.zip"
-    assert (tmp_path / "out" / unit).read_bytes() == (finished / unit).read_bytes()
-
-
 @pytest.mark.parametrize("fold", [None, 0])
 def test_explaining_takes_one_thread_too(monkeypatch, fold):
     seen = []

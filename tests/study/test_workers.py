@@ -2,7 +2,6 @@
 
 import builtins
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,32 +123,6 @@ def test_a_system_that_does_not_say_refuses_nothing(tmp_path, monkeypatch):
     monkeypatch.delattr(memory.os, "sysconf")
 
     assert memory._available_memory() is None
-
-
-@pytest.mark.parametrize(
-    ("n", "workers", "threads"),
-    [(1, 4, [4]), (2, 2, [1, 1]), (2, 5, [2, 2]), (5, 2, [1, 1, 1, 1, 2]), (3, 1, [1, 1, 1])],
-)
-def test_the_last_units_take_the_cores_of_idle_workers(
-    make_tasks, monkeypatch, n, workers, threads
-):
-    task, *_ = make_tasks(text=2)
-    monkeypatch.setattr(executors, "_ROWS_FOR_THREADS", len(task.fold.train))
-
-    shared = executors.share_cores([task] * n, workers)
-
-    assert [each.n_threads for each in shared] == threads
-
-
-def test_what_threads_would_change_or_slow_down_keeps_one(make_tasks, monkeypatch):
-    task, *_ = make_tasks(text=2)
-    monkeypatch.setattr(executors, "_ROWS_FOR_THREADS", len(task.fold.train))
-    both = replace(task, options=SearchOptions(boosters=("lightgbm", "xgboost")))
-
-    for other in (both, replace(task, logistic=True)):
-        assert executors.share_cores([other], 2) == [other]
-    monkeypatch.setattr(executors, "_ROWS_FOR_THREADS", len(task.fold.train) + 1)
-    assert executors.share_cores([task], 2) == [task]
 
 
 @pytest.mark.slow

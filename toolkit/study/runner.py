@@ -41,7 +41,6 @@ from toolkit.study.workers import (
     check_memory,
     run_calls,
     run_tasks,
-    share_cores,
 )
 from toolkit.systems import variant_name
 from toolkit.validation import FINAL, WIDE_SCREEN, create_studies, make_features, outer_grouping
@@ -219,9 +218,7 @@ def _run_only(plan: Plan, only: str) -> StudyResult:
             _, tasks = _set_up(plan, pooled)
             pending = [t for t in tasks if t.name == name and not _is_finished(t)]
             _open_searches(plan, pending, 1)
-        # Other units may be running on this machine: its cores are taken where asked for.
-        workers = plan.config.workers or 1
-        _run_pending(plan, pending, workers=workers, client=client).raise_any()
+        _run_pending(plan, pending, workers=1, client=client).raise_any()
     unfinished = [
         system
         for system in plan.system_names
@@ -306,7 +303,6 @@ def _run_pending(
         return Failures()
     if client is None:  # workers of a cluster have memory of their own
         check_memory(pending, workers=workers)
-        pending = share_cores(pending, workers)
     searched = [task for task in pending if not task.logistic]
     sizes = {task.name: task.search_sizes() for task in searched}
     n_trials = {name: n for each in sizes.values() for name, n in each.items()}

@@ -13,7 +13,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -44,8 +44,6 @@ logger = logging.getLogger(__name__)
 _SHOWN: Final = 5
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
-#: Training rows from which a second thread adds less than a third of LightGBM's processor time.
-_ROWS_FOR_THREADS: Final = 20_000
 #: Units of one worker process take turns: one thread per fit is a setting of the process.
 _TURN: Final = threading.Lock()
 
@@ -58,7 +56,6 @@ class UnitTask:
     - tables: The pooled features; memory-mapped ones travel to other processes by name.
     - storage: URL of the Optuna storage; it may hold a password, so it is never shown.
     - study_name: Name of the study there, before the system and the fold.
-    - n_threads: Threads of LightGBM, whose bytes do not depend on them.
     """
 
     system: str
@@ -72,7 +69,6 @@ class UnitTask:
     storage: str = field(repr=False)
     study_name: str
     device: str = "cpu"
-    n_threads: int = 1
 
     @property
     def name(self) -> str:
@@ -118,7 +114,6 @@ class UnitTask:
                     options=options,
                     storage=self.storage,
                     study_name=self.optuna_name,
-                    n_threads=self.n_threads,
                     device=self.device,
                 )
             unit = run(
@@ -195,12 +190,6 @@ def run_tasks(
         packed = {task.name: (_attempt_packed, *_pack(task)) for task in tasks}
         return run_calls(client, packed, on_done)
     workers = min(workers, len(tasks))
-    n_threads = max((getattr(task, "n_threads", 1) for task in tasks), default=1)
-    if n_threads > 1:
-        # Threads that wait for others must leave the core to them: otherwise fits take ten
-        # times as long on a busy machine. Only processes that start later read it.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        workers = max(workers, 2)
     if workers <= 1:
         return _follow(((task.name, _attempt_task(task)) for task in tasks), on_done)
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
@@ -223,25 +212,6 @@ def run_tasks(
     except BaseException:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
         raise
-
-
-def share_cores(tasks: Sequence[UnitTask], workers: int) -> list[UnitTask]:
-    """Give the cores of idle workers to the last units, where these are fewer than the workers.
-
-    XGBoost adds up rows thread by thread, so it keeps a single one.
-    """
-    n_last = len(tasks) % workers
-    n_threads = workers // n_last if n_last else 1
-    start = len(tasks) - n_last
-
-    def gains(task: UnitTask) -> bool:
-        is_large = len(task.fold.train) >= _ROWS_FOR_THREADS
-        return is_large and not task.logistic and task.options.boosters == ("lightgbm",)
-
-    return [
-        replace(task, n_threads=n_threads) if k >= start and gains(task) else task
-        for k, task in enumerate(tasks)
-    ]
 
 
 def _follow(
