@@ -185,7 +185,7 @@ def test_quick_is_five_trials_of_basic_statistics():
 
 
 def test_thousands_of_utterances_get_more_rounds():
-    sizes = (60, 2_000, 2_001, 20_000, 20_001)
+    sizes = (60, 4_000, 4_001, 20_000, 20_001)
 
     assert [StudyConfig().count_rounds(n) for n in sizes] == [300, 300, 600, 600, 300]
 

@@ -444,10 +444,10 @@ class StudyConfig(BaseModel):
     def count_rounds(self, n: int) -> int:
         """Count the most boosting rounds of a fit, given the number of utterances.
 
-        Fits of more than 2,000 still improve after 300. A search keeps the probabilities of
+        Fits of more than 4,000 still improve after 300. A search keeps the probabilities of
         every round, in memory that limits those of the largest corpora.
         """
-        most = 600 if 2_000 < n <= 20_000 else 300
+        most = 600 if 4_000 < n <= 20_000 else 300
         return 150 if self.quick else most
 
     @property
