@@ -1,8 +1,8 @@
 """Prepare the rows of a training fold for a booster: choose columns, screen, balance, bin.
 
 Everything is fitted on the given rows alone, and their part in it is recorded. A screening
-method is a function of ``(X, y)``; missing values count as their column's median. On 888 rows
-of 768 columns F costs 0.01 s, gain 0.2 s and mutual information 2 s of one thread.
+method is a function of ``(X, y)``; missing values count as their column's median. With one
+thread, 888 rows of 768 columns take 0.01 s by F, 0.2 s by gain and 2 s by mutual information.
 
 References
 ----------

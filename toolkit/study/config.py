@@ -444,8 +444,8 @@ class StudyConfig(BaseModel):
     def count_rounds(self, n: int) -> int:
         """Count the most boosting rounds of a fit, given the number of utterances.
 
-        Fits of more than 4,000 still improve after 300. A search keeps the probabilities of
-        every round, in memory that limits those of the largest corpora.
+        Fits of more than 4,000 still improve after 300. With more than 20,000, the
+        probabilities of every round, which a search keeps, would take too much memory.
         """
         most = 600 if 4_000 < n <= 20_000 else 300
         return 150 if self.quick else most
