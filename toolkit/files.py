@@ -14,9 +14,9 @@ from dataclasses import fields
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+from zipfile import Path as ZipPath
 
 import numpy as np
 import xxhash
@@ -39,6 +39,10 @@ _PATIENCE = 0.5
 _FORMULA = re.compile(r"'*(=|[+\-@].*[(|!])", re.DOTALL)
 # OWASP's list (CSV injection): all that may begin a formula.
 _SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
+
+#: A file or folder on the disk, or one inside an archive.
+AnyPath = Path | ZipPath
 
 
 class FolderError(ValueError):
@@ -176,12 +180,11 @@ def read_archive(path: Path, *names: str) -> dict[str, bytes]:
 
 
 @contextmanager
-def unpack_archive(path: Path) -> Iterator[Path]:
-    """Give a temporary folder with the files of an archive of :func:`write_archive`."""
-    with TemporaryDirectory(prefix="toolkit-") as folder:
-        for name, content in read_archive(path).items():
-            (Path(folder) / name).write_bytes(content)
-        yield Path(folder)
+def open_archive(path: Path) -> Iterator[ZipPath]:
+    """Give an archive of :func:`write_archive` as a folder, without unpacking it."""
+    read_archive(path)  # refuses a damaged or a crafted one
+    with ZipFile(path) as archive:
+        yield ZipPath(archive)
 
 
 def _keep_unknown(folder: Path, successor: Path) -> None:
@@ -191,9 +194,10 @@ def _keep_unknown(folder: Path, successor: Path) -> None:
             path.rename(successor / path.name)
 
 
-def _is_unknown(path: Path) -> bool:
+def _is_unknown(path: AnyPath) -> bool:
     """Check for a name that no finished folder has: a hidden file, or a folder."""
-    return path.name.startswith(".") or (path.is_dir() and not path.is_symlink())
+    linked = isinstance(path, Path) and path.is_symlink()
+    return path.name.startswith(".") or (path.is_dir() and not linked)
 
 
 def _sync(path: Path) -> None:
@@ -251,10 +255,10 @@ def parse_records(kind: type[Any], text: str) -> list[Any]:
     ]
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: AnyPath) -> str:
     """Hash a file with SHA-256, in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
 
 
 def checksum(*parts: Any) -> str:
@@ -273,13 +277,14 @@ def checksum(*parts: Any) -> str:
     return state.hexdigest()
 
 
-def hash_folder(folder: Path) -> dict[str, str]:
+def hash_folder(folder: AnyPath) -> dict[str, str]:
     """Hash the files of a folder by name, but for hidden ones and that of their checksums."""
-    paths = [path for path in sorted(folder.iterdir()) if not _is_unknown(path)]
-    return {path.name: hash_file(path) for path in paths if path.name != CHECKSUMS}
+    paths: list[AnyPath] = sorted([*folder.iterdir()], key=attrgetter("name"))
+    named = [path for path in paths if not _is_unknown(path) and path.name != CHECKSUMS]
+    return {path.name: hash_file(path) for path in named}
 
 
-def read_checksums(folder: Path) -> dict[str, str]:
+def read_checksums(folder: AnyPath) -> dict[str, str]:
     """Read the checksums by file name that :func:`write_folder` wrote."""
     sums = read_json(folder / CHECKSUMS)
     if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
@@ -287,7 +292,7 @@ def read_checksums(folder: Path) -> dict[str, str]:
     return sums
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: AnyPath) -> Any:
     """Read a JSON file; one that is damaged or nested too deeply is refused by name."""
     try:
         return json.loads(path.read_bytes())
@@ -304,12 +309,15 @@ def format_array(array: NDArray[Any]) -> bytes:
         return file.getvalue()
 
 
-def read_array(path: Path) -> NDArray[Any]:
+def read_array(path: AnyPath) -> NDArray[Any]:
     """Read an array of plain numbers; the file has as many as its header announces."""
     # A map is refused if the file is shorter: reading would allocate what a header claims.
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OverflowError) as error:
+        if isinstance(path, Path):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            array = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:
         raise FolderError(f"{path} cannot be read as an array: {error}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise FolderError(f"{path} holds no numbers.")

@@ -35,19 +35,19 @@ from toolkit.validation.folds import fold_name
 from toolkit.validation.trials import open_storage, sqlite_url
 
 
-@pytest.fixture
-def storage(tmp_path):
-    url = sqlite_url(tmp_path / "search.db")
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    url = sqlite_url(tmp_path_factory.mktemp("searches") / "search.db")
     create_studies(url, {"a/text/00": ["text"]}, metric="f1_micro")
     with open_storage(url) as opened:
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def port(storage):
     app = _restrict(wsgi(storage))
     with make_server(_HOST, 0, app, _Server, _Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_port
         server.shutdown()

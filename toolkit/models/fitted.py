@@ -6,13 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from toolkit.files import (
+    AnyPath,
     format_array,
     format_json,
     hash_file,
@@ -213,7 +214,7 @@ class FittedBooster:
         write_text(stem.with_name(stem.name + _SIDE_SUFFIX), format_json(meta))
 
     @classmethod
-    def load(cls, stem: Path) -> Self:
+    def load(cls, stem: AnyPath) -> Self:
         """Read a booster that :meth:`save` wrote.
 
         The structure of its trees is checked first, as a checksum is no shield against a
@@ -222,7 +223,7 @@ class FittedBooster:
         Parameters
         ----------
         stem : Path
-            As in :meth:`save`.
+            As in :meth:`save`, or the same inside an archive.
 
         Returns
         -------
@@ -234,11 +235,12 @@ class FittedBooster:
         ValueError
             If the model file is not the one that was written, or no model of a training.
         """
-        side = stem.with_name(stem.name + _SIDE_SUFFIX)
+        folder = cast("AnyPath", stem.parent)
+        side = folder / f"{stem.name}{_SIDE_SUFFIX}"
         meta = _check_meta(read_json(side), side)
         kind = meta["kind"]
         library = find_library(kind)
-        path = stem.with_name(stem.name + library.suffix)
+        path = folder / f"{stem.name}{library.suffix}"
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != meta["sha256"]:
             raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
@@ -251,7 +253,7 @@ class FittedBooster:
         names = library.feature_names(model)
         linear, weights = None, (0.0, 1.0)
         if "linear" in meta:
-            linear = _load_linear(stem.with_name(stem.name + _LINEAR_SUFFIX), meta, len(names))
+            linear = _load_linear(folder / f"{stem.name}{_LINEAR_SUFFIX}", meta, len(names))
             weights = tuple(meta["linear"]["weights"])
         return cls(
             kind=kind,
@@ -265,9 +267,7 @@ class FittedBooster:
             linear=linear,
             weights=weights,
             texts={
-                modality: _load_text(
-                    stem.with_name(f"{stem.name}.{modality}{_NGRAMS_SUFFIX}"), own
-                )
+                modality: _load_text(folder / f"{stem.name}.{modality}{_NGRAMS_SUFFIX}", own)
                 for modality, own in meta.get("texts", {}).items()
             },
         )
@@ -285,7 +285,7 @@ class FittedBooster:
         return matrix, n_rounds or self.n_rounds
 
 
-def _check_meta(meta: Any, path: Path) -> dict[str, Any]:
+def _check_meta(meta: Any, path: AnyPath) -> dict[str, Any]:
     """Check the fields that are kept beside a model."""
     match meta:
         case {
@@ -326,7 +326,7 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
-def _load_linear(path: Path, meta: Mapping[str, Any], n_features: int) -> LinearModel:
+def _load_linear(path: AnyPath, meta: Mapping[str, Any], n_features: int) -> LinearModel:
     """Read a linear part that has the bytes written, and the columns of the trees."""
     if not path.exists() or hash_file(path) != meta["linear"]["sha256"]:
         raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
@@ -342,7 +342,7 @@ def _load_linear(path: Path, meta: Mapping[str, Any], n_features: int) -> Linear
         raise ValueError(f"The model {path} is refused: {error}.") from None
 
 
-def _load_text(path: Path, meta: Mapping[str, Any]) -> TextModel:
+def _load_text(path: AnyPath, meta: Mapping[str, Any]) -> TextModel:
     """Read the numbers of a vocabulary that have the bytes written."""
     if not path.exists() or hash_file(path) != meta["sha256"]:
         raise ValueError(f"The model {path} is damaged: its bytes are not those written.")

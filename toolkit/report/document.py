@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Final, Literal
 from unicodedata import bidirectional
@@ -358,10 +359,7 @@ def format_markdown(report: Report) -> str:
 
 def render_template(name: str, **values: object) -> str:
     """Fill a template of text or Markdown, whose filter `md` escapes names of the data."""
-    # The engine escapes HTML only.
-    environment = _make_environment(autoescape=False)
-    environment.filters["md"] = escape_markdown
-    return environment.get_template(name).render(values)
+    return _make_environment(autoescape=False).get_template(name).render(values)
 
 
 def escape_markdown(text: str) -> str:
@@ -418,6 +416,7 @@ def format_page(report: Report, figures: Mapping[str, str]) -> str:
     )
 
 
+@cache  # which keeps the compiled templates
 def _make_environment(*, autoescape: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("toolkit.report"),
@@ -428,6 +427,7 @@ def _make_environment(*, autoescape: bool) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"share": format_share, "minus": _set_minus, "number": _cell_text}
+    environment.filters["md"] = escape_markdown  # the engine escapes HTML only
     return environment
 
 

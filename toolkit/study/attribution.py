@@ -27,7 +27,7 @@ from toolkit.explain.shares import (
     compute_linear_shares,
     compute_shares,
 )
-from toolkit.files import format_csv, format_records, read_array, read_json
+from toolkit.files import AnyPath, format_csv, format_records, read_array, read_json
 from toolkit.models import class_priors
 from toolkit.systems import (
     EARLY,
@@ -42,7 +42,6 @@ from toolkit.validation.comparison import better_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -291,7 +290,7 @@ def _collect_nulls(
     return joined, shuffled
 
 
-def _read_totals(folder: Path, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
+def _read_totals(folder: AnyPath, prefix: str, parts: Sequence[Sequence[str]]) -> Totals:
     """Read sums of contributions back, without those by feature and dimension."""
     blended = (folder / f"{prefix}weights.npy").exists()
     arrays = {

@@ -20,15 +20,16 @@ from toolkit.data import Manifest
 from toolkit.files import (
     CHECKSUMS,
     INTERNAL,
+    AnyPath,
     FolderError,
     format_json,
     free_name,
     hash_folder,
+    open_archive,
     read_archive,
     read_checksums,
     read_json,
     refuse_links,
-    unpack_archive,
     write_archive,
     write_folder,
     write_text,
@@ -222,15 +223,15 @@ class StudyFolder:
         (write_archive if path.suffix == ".zip" else write_folder)(path, write)
 
     @contextmanager
-    def open_part(self, path: Path) -> Iterator[Path]:
-        """Give the folder of finished work, its files checked; an archive is unpacked for it.
+    def open_part(self, path: Path) -> Iterator[AnyPath]:
+        """Give the folder of finished work, or its archive as one, with the files checked.
 
         Nothing in it may be changed, and it may be gone after the block.
         """
         with ExitStack() as stack:
             try:
                 packed = path.suffix == ".zip"
-                folder = stack.enter_context(unpack_archive(path)) if packed else path
+                folder = stack.enter_context(open_archive(path)) if packed else path
                 why = _compare_sums(folder)
             except FolderError as error:
                 why = str(error)
@@ -476,7 +477,7 @@ class StudyFolder:
         )
 
 
-def _compare_sums(folder: Path) -> str:
+def _compare_sums(folder: AnyPath) -> str:
     """Compare finished files with the checksums written with them; describe a difference."""
     try:
         sums, found = read_checksums(folder), hash_folder(folder)

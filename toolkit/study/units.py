@@ -18,6 +18,7 @@ import toolkit
 from toolkit.data import Manifest
 from toolkit.data.examination import NEAR_COSINE, count_shared
 from toolkit.files import (
+    AnyPath,
     FolderError,
     format_csv,
     format_json,
@@ -88,7 +89,7 @@ def save_unit(
     write_text(folder / "unit.json", format_json(summary))
 
 
-def open_unit(folder: Path, summary: Mapping[str, Any]) -> UnitResult:
+def open_unit(folder: AnyPath, summary: Mapping[str, Any]) -> UnitResult:
     """Read a unit's arrays beside its summary, which is that of ``unit.json``."""
     search = summary["search"]
     arrays: dict[str, Any] = {

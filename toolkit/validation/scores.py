@@ -218,9 +218,14 @@ def score_predictions(predictions: Predictions) -> list[Score]:
     The intervals describe new speakers for the system as it was fitted. They hold no variance
     over training sets or seeds.
     """
+    pooled = [*_pooled_scores(predictions, "all")]
     return [
-        *_pooled_scores(predictions, "all"),
-        *_pooled_scores(predictions, "present"),
+        *pooled,
+        *(
+            (replace(score, scope="present") for score in pooled)
+            if predictions.present.all()
+            else _pooled_scores(predictions, "present")
+        ),
         *_group_scores(predictions, "fold", predictions.fold_names()),
         *_group_scores(predictions, "speaker", predictions.speakers),
         *_class_scores(predictions),
@@ -262,18 +267,24 @@ def group_tallies(
     Returns the names of the groups, sorted by code point, and their tallies, shape
     (n_groups, ...). `groups` has shape (n,); `rows` is a mask, by default of all rows.
     """
+    names, _, grouped = _group_rows(predictions, groups, rows)
+    return names, metric.tally(grouped)
+
+
+def _group_rows(
+    predictions: Predictions, groups: NDArray[np.str_], rows: NDArray[np.bool_] | None = None
+) -> tuple[list[str], NDArray[np.intp], GroupedRows]:
+    """Give the groups of :func:`group_tallies`: names, sizes, and the rows with numbers."""
     chosen = slice(None) if rows is None else rows
-    names, numbers = np.unique(groups[chosen], return_inverse=True)
-    tallies = metric.tally(
-        GroupedRows(
-            predictions.labels[chosen],
-            predictions.y_pred[chosen],
-            predictions.proba[chosen],
-            numbers,
-            len(names),
-        )
+    names, numbers, sizes = np.unique(groups[chosen], return_inverse=True, return_counts=True)
+    grouped = GroupedRows(
+        predictions.labels[chosen],
+        predictions.y_pred[chosen],
+        predictions.proba[chosen],
+        numbers,
+        len(names),
     )
-    return names.tolist(), tallies
+    return names.tolist(), sizes, grouped
 
 
 def pooled_and_left_out(
@@ -311,16 +322,16 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
     groupings: tuple[Grouping, ...] = ("speaker", "session")
     if predictions.sessions is None:
         groupings = ("speaker",)
+    grouped = {
+        name: _group_rows(predictions, predictions.groups(name), rows) for name in groupings
+    }
     for metric in _measurable(predictions):
         value = metric.compute(labels[rows], proba[rows], y_pred[rows])
         if metric.local is None:  # the calibration error; see below
             yield Score(predictions.system, "ece", scope, "", value, None, None, "value", n)
             continue
-        for grouping in groupings:
-            groups = predictions.groups(grouping)
-            _, tallies = group_tallies(predictions, metric, groups, rows)
-            _, left_out = pooled_and_left_out(metric.value, tallies)
-            sizes = np.unique(groups[rows], return_counts=True)[1]
+        for grouping, (_, sizes, found) in grouped.items():
+            _, left_out = pooled_and_left_out(metric.value, metric.tally(found))
             method = _describe_jackknife(metric, value, grouping, sizes)
             low, high = score_interval(metric, value, left_out, sizes)
             yield Score(predictions.system, metric.name, scope, "", value, low, high, method, n)
@@ -377,17 +388,19 @@ def _calibration_scores(
 def _group_scores(
     predictions: Predictions, scope: str, groups: NDArray[np.str_]
 ) -> Iterator[Score]:
-    sizes = np.unique(groups, return_counts=True)[1].tolist()
+    names, sizes, grouped = _group_rows(predictions, groups)
     for metric in _measurable(predictions):
         if metric.local is None:  # too few rows per group to mean anything
             continue
-        names, tallies = group_tallies(predictions, metric, groups)
+        tallies = metric.tally(grouped)
         values = metric.local(tallies)
         counted = [""] * len(names)
         if metric.local is not metric.value:
             occurring = (tallies[:, 1] > 0).sum(axis=-1).tolist()
             counted = [f" ({k} of {tallies.shape[-1]} classes present)" for k in occurring]
-        for name, value, count, n in zip(names, values.tolist(), counted, sizes, strict=True):
+        for name, value, count, n in zip(
+            names, values.tolist(), counted, sizes.tolist(), strict=True
+        ):
             method = f"value{count}"
             yield Score(
                 predictions.system, metric.name, scope, name, value, None, None, method, n
