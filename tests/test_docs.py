@@ -202,7 +202,11 @@ def test_the_commands_of_the_page_are_those_there_are():
 
 
 #: Parts of commands that take minutes, and options that shorten them: a later option wins.
-SHORTER = {" premium ": " --permutations 0", " --quick": " --trials 1 --outer 3"}
+SHORTER = {
+    " premium ": " --permutations 0",
+    " --quick": " --trials 1 --outer 3 --inner 2 --imbalance none --screening none"
+    " --statistics minimal --contributions none",
+}
 
 
 @pytest.fixture(scope="module")
