@@ -116,6 +116,7 @@ def fit_booster(
     patience: int | None = None,
     on_round: Callable[[NDArray[np.float64]], None] | None = None,
     n_threads: int = 1,
+    release_rows: bool = True,
 ) -> FittedBooster:
     """Train a booster; it keeps all rounds, also those after the lowest loss.
 
@@ -128,6 +129,8 @@ def fit_booster(
       classes that ``data`` lacks.
     - patience: Rounds without a lower validation log-loss before training ends.
     - on_round: Called per round with the validation rows' probabilities, (n_rows, n_classes).
+    - release_rows: Whether the model gives up its training rows, at the cost of writing and
+      reading it once. One with validation rows keeps them.
 
     Examples
     --------
@@ -183,7 +186,7 @@ def fit_booster(
             validation=validation,
             follow=follow,
         )
-        if validation is None:
+        if release_rows and validation is None:
             # Through its bytes a model releases its training rows and histograms; one that was
             # followed belongs to a search and ends with its trial.
             content = library.dump(model)

@@ -132,7 +132,9 @@ def predict_rest(features: Features, task: FixedFits, *, n_classes: int) -> list
             places = np.searchsorted(binned, rows)
             prepared = make(rows, labels, reference=bins, positions=places)
             own_seed = derive_seed(seed, "premium", "booster")
-            booster = fit_booster(prepared.data, own, n_rounds=_N_ROUNDS, seed=own_seed)
+            booster = fit_booster(
+                prepared.data, own, n_rounds=_N_ROUNDS, seed=own_seed, release_rows=False
+            )
             X = prepared.features.take(rest[present], prepared.columns)
             proba[present] = booster.predict_proba(X, names=prepared.data.names)
         probas.append(proba)
