@@ -45,16 +45,17 @@ def try_guard(guard, copy):
     path = copy / guard["file"]
     path.write_text(take_out(guard, ROOT), encoding="utf-8")
     words = ["-x", "-q", "-n", "0", "-m", "slow or not slow", "-p", "no:cacheprovider"]
-    environment = {
+    environment = os.environ | {
         "PYTHONPATH": str(copy),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        # Compiled files are kept: sources that differ never have the same second and size.
+        "PYTHONDONTWRITEBYTECODE": "",
         "NUMBA_CACHE_DIR": str(copy / "numba"),
     }
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *words, *guard["tests"]],
             cwd=copy,
-            env=os.environ | environment,
+            env=environment,
             capture_output=True,
             text=True,
             check=False,

@@ -88,6 +88,24 @@ def test_help_groups_the_options_and_hides_rare_ones(command):
     assert "--spellings {refuse,join,keep}" in everything.getvalue()
 
 
+@pytest.mark.parametrize("command", ["check", "premium", "pool"])
+def test_a_command_for_a_table_of_utterances_can_read_what_a_study_reads(command):
+    _, made = _build_parser()
+    reading = [
+        "column",
+        "table",
+        "frames_columns",
+        "extract",
+        "label",
+        "bins",
+        "classes",
+        "merge",
+    ]
+    reading += ["spellings", "missing", "frames", "root"]
+
+    assert {*reading} <= {action.dest for action in made[command]._actions}
+
+
 def test_every_option_is_in_one_group():
     fields = [name for names in _GROUPS.values() for name in names]
 

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from toolkit.files import FolderError
+from toolkit.files import FolderError, read_array
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import CURVE, StudyFolder
 from toolkit.study.inventory import Inventory
@@ -48,7 +48,7 @@ def test_the_scores_of_the_curve_are_those_of_its_predictions(plan):
     assert (min(curve), max(curve)) == (2, fewest)
     with plan.folder.open_part(plan.folder.path / CURVE) as kept:
         for size, score in curve.items():
-            accuracy = (np.load(kept / f"{size}.npy").argmax(axis=1) == labels).mean()
+            accuracy = (read_array(kept / f"{size}.npy").argmax(axis=1) == labels).mean()
             assert score.value == pytest.approx(accuracy)
             assert score.low < score.value < score.high
             assert score.n == len(rows)

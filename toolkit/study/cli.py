@@ -179,8 +179,8 @@ _COMMANDS: Final = {
             ),
         ),
         (
-            *("data", "column", "label", "bins", "classes", "merge", "spellings", "missing"),
-            *("frames", "frames_columns", "extract", "root", "content_parts", "by"),
+            *("data", "column", "table", "label", "bins", "classes", "merge", "spellings"),
+            *("missing", "frames", "frames_columns", "extract", "root", "content_parts", "by"),
             *("duplicates", "modality", "normalise", "statistics", "metric", "seed", "figures"),
             *("wide", "workers", "name", "out"),
         ),

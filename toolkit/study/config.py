@@ -221,7 +221,8 @@ class StudyConfig(BaseModel):
         "refuse", "the same recording under two speakers: refuse or allow"
     )
     quick: bool = _identity(
-        False, "5 trials, at most 150 rounds, basic statistics: a first look"
+        False,
+        "a first look, in outputs/<name>-quick: 5 trials, at most 150 rounds, basic statistics",
     )
 
     root: tuple[Path, ...] = _option(
