@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from zipfile import ZipFile
@@ -17,8 +18,16 @@ from toolkit.data import make_corpus, read_manifest
 from toolkit.files import CHECKSUMS, format_json, hash_folder
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    """Run the commands of the pages first: at the end, one worker would wait for the other."""
+    """Mark all but the first two of a family slow, and run the commands of the pages first."""
+    counts = Counter()
+    for item in items:
+        if item.get_closest_marker("family"):
+            counts[item.parent.nodeid, item.originalname] += 1
+            if counts[item.parent.nodeid, item.originalname] > 2:
+                item.add_marker(pytest.mark.slow)
+    # At the end, one worker would wait for the other.
     items.sort(key=lambda item: item.path.name != "test_docs.py")
 
 

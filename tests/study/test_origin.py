@@ -54,6 +54,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_unit_of_something_else_is_refused_by_all_that_read_it(fault, copy, capsys, edit):
     change, words = FAULTS[fault]

@@ -135,6 +135,7 @@ def test_a_finished_study_is_left_alone(corpus, copy, caplog, monkeypatch):
     assert list(again.systems) == list(first.systems)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"files": 1, "inputs": ""}'])
 def test_a_damaged_record_of_the_results_is_made_again(corpus, copy, finished, text):
     path = copy / "internal" / "derived.json"
@@ -145,6 +146,7 @@ def test_a_damaged_record_of_the_results_is_made_again(corpus, copy, finished, t
     assert path.read_bytes() == (finished / "internal" / "derived.json").read_bytes()
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("change", ["edited", "removed", "another option"])
 def test_results_that_are_no_longer_those_are_made_again(corpus, copy, finished, change):
     path = copy / "scores.csv"

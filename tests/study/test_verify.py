@@ -251,6 +251,7 @@ def add_system(folder):
     edit(folder / "predictions.csv", change_rows)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [

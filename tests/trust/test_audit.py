@@ -151,6 +151,7 @@ def test_an_option_that_contradicts_the_units_is_named(copy, capsys):
     assert "held-out groups" in capsys.readouterr().out
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", LEAKING)
 def test_the_verdict_follows_units_and_predictions(copy, opened, capsys, name):
     spoil, message = LEAKING[name]
@@ -162,6 +163,7 @@ def test_the_verdict_follows_units_and_predictions(copy, opened, capsys, name):
     assert message in "\n".join(s for check in said["checks"] for s in check["differences"])
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", CONTRADICTING)
 def test_files_that_contradict_the_verdict_are_named(copy, capsys, name):
     spoil, message = CONTRADICTING[name]

@@ -119,6 +119,7 @@ def copied_unit(whole, tmp_path):
     return folder, shutil.copy2(StudyFolder(whole[2]).unit("text", 1), copy)
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_unit_is_refused_with_what_to_do(copied_unit, opened, name, damage):

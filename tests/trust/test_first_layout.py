@@ -36,6 +36,7 @@ def read_command(said):
     return shlex.split(said.rpartition("runs the study again: ")[2])
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     "command",
     [

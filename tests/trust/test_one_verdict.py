@@ -154,6 +154,7 @@ def judge(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_fault_has_one_verdict(tmp_path, judge, fault):
     data = Data(tmp_path)

@@ -26,6 +26,7 @@ def test_nothing_differs_in_a_finished_study(finished, capsys):
     assert main(["verify", str(finished)]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.family
 @pytest.mark.parametrize(
     "name",
     [

@@ -26,7 +26,7 @@ from toolkit.study.config import StudyConfig, mask_password
 from toolkit.study.options import Parser, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from types import FrameType
 
 _Argument = tuple[str, dict[str, Any]]
@@ -267,8 +267,9 @@ _COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command and give its exit code."""
     _open_closed_streams()
-    parser, parsers = _build_parser()
-    options, unknown = parser.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    parser, parsers = _build_parser(words)
+    options, unknown = parser.parse_known_args(words)
     parsers[options.command].refuse_unknown(unknown)
     arguments = vars(options)
     command = _COMMANDS[arguments.pop("command")]
@@ -356,7 +357,10 @@ def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
     return code
 
 
-def _build_parser() -> tuple[Parser, dict[str, Parser]]:
+def _build_parser(
+    words: Collection[str] = tuple(_COMMANDS),
+) -> tuple[Parser, dict[str, Parser]]:
+    """Make the parsers of all commands, with the options of those that are among the words."""
     common = Parser(add_help=False)
     volume = common.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="store_true", help="show debug messages")
@@ -380,9 +384,10 @@ def _build_parser() -> tuple[Parser, dict[str, Parser]]:
             description=command.help.capitalize() + ".",
             parents=[common],
         )
-        for argument, settings in command.arguments:
-            parsers[name].add_argument(argument, **settings)
-        parsers[name].add_study_options(command.options)
+        if name in words:  # the options of all commands take a tenth of a second
+            for argument, settings in command.arguments:
+                parsers[name].add_argument(argument, **settings)
+            parsers[name].add_study_options(command.options)
     parsers[
         "explain"
     ].hint = (

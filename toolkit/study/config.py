@@ -221,8 +221,7 @@ class StudyConfig(BaseModel):
         "refuse", "the same recording under two speakers: refuse or allow"
     )
     quick: bool = _identity(
-        False,
-        "a first look, in outputs/<name>-quick: 5 trials, at most 150 rounds, basic statistics",
+        False, "a first look, in outputs/<name>-quick: 5 trials, 150 rounds, basic statistics"
     )
 
     root: tuple[Path, ...] = _option(

@@ -277,13 +277,8 @@ def _group_rows(
     """Give the groups of :func:`group_tallies`: names, sizes, and the rows with numbers."""
     chosen = slice(None) if rows is None else rows
     names, numbers, sizes = np.unique(groups[chosen], return_inverse=True, return_counts=True)
-    grouped = GroupedRows(
-        predictions.labels[chosen],
-        predictions.y_pred[chosen],
-        predictions.proba[chosen],
-        numbers,
-        len(names),
-    )
+    labels, decided = predictions.labels[chosen], predictions.y_pred[chosen]
+    grouped = GroupedRows(labels, decided, predictions.proba[chosen], numbers, len(names))
     return names.tolist(), sizes, grouped
 
 
