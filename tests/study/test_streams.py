@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,9 @@ def test_pipes_and_devices_are_written_to_and_files_are_replaced(tmp_path):
 
     assert found == [True, True, False, False]
     assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no folder of files in memory")
+def test_a_file_in_memory_is_a_file_though_it_lies_below_the_devices():
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        assert not _is_stream(Path(file.name))

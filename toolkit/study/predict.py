@@ -373,8 +373,10 @@ def _check_out(out: Path, folder: Path, sources: Iterable[Path]) -> None:
 
 def _is_stream(out: Path) -> bool:
     """Check for a pipe or device, which is written to and never replaced."""
-    open_file = out.absolute().is_relative_to("/dev") or out.absolute().is_relative_to("/proc")
-    return out.exists() and (open_file or not out.is_file())
+    path = out.absolute()
+    # A redirected /dev/stdout leads to a plain file; /dev/shm is a folder of plain files.
+    opened = path.is_relative_to("/dev") and not path.is_relative_to("/dev/shm")
+    return out.exists() and (opened or path.is_relative_to("/proc") or not out.is_file())
 
 
 def _write_new(table: pd.DataFrame, out: Path) -> None:
