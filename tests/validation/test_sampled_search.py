@@ -139,6 +139,9 @@ def test_the_sample_holds_whole_people_of_the_training_rows(unit):
 
     assert len(sampled) == result.n_sampled == MANY // 2
     assert sampled <= set(unit.fold.train.tolist())
+    # Both choices are in the ledger: that of the finalists, and that of the parameters.
+    assert rows["sample search", "choose"] == sampled
+    assert rows["search", "choose"] == set(unit.fold.train.tolist())
     assert len(sizes) == search._FEWEST_GROUPS
     # 30 people have twice as many rows, so each of them is thinned.
     assert len(cut) > len(sizes) / 2
