@@ -43,6 +43,7 @@ def game_value(blend, rows, row, known, by_hand):
     return A * (blend.linear.base + blend.linear.coefficients @ z) + B * np.array(of_trees)
 
 
+@pytest.mark.slow
 def test_contributions_are_the_shapley_values_of_the_whole_margin(blend, rows, by_hand):
     X = rows[0][:6]
 

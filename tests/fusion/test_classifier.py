@@ -31,6 +31,7 @@ from toolkit.validation.ledger import Ledger
 METHODS = ("vote", "soft", "weighted", "stacked", "log-pool")
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [
         LateFusion([("a", GaussianNB(), slice(None)), ("b", GaussianNB(), [0])], method=method)

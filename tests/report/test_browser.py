@@ -17,10 +17,13 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None,
-    reason="no Chromium with its chromedriver on the PATH (Debian: chromium, chromium-driver)",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        BROWSER is None or DRIVER is None,
+        reason="no Chromium with its chromedriver on the PATH (Debian: chromium-driver)",
+    ),
+]
 
 FLAGS = (
     "--headless",

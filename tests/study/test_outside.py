@@ -202,6 +202,7 @@ def planted(hostile_study, tmp_path_factory):
     return folder, table
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_drawings")
 def test_a_planted_system_is_scored_tested_fused_and_verified(planted):
     folder, table = planted

@@ -340,6 +340,7 @@ def test_verify_finds_a_changed_final_model_and_card(copy):
     assert wrong["checksums of models"][0] == "models/text/final.txt is not what was written."
 
 
+@pytest.mark.slow
 def test_the_card_names_data_scores_and_limits_and_keeps_the_authors_words(copy):
     card = (copy / "MODEL_CARD.md").read_text()
     score = next(
@@ -571,6 +572,7 @@ def test_scores_are_written_over_no_other_file(finished, labelled, tmp_path, cap
     assert main(command) == 0  # its own scores are replaced
 
 
+@pytest.mark.slow
 def test_features_are_normalised_within_speakers_as_in_training(
     corpus, manifest, small_options, tmp_path
 ):

@@ -173,6 +173,7 @@ def test_finished_units_are_never_computed_again(corpus, finished, monkeypatch):
     assert contents(finished) == before
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_bytes(corpus, finished, tmp_path):
     run(corpus, tmp_path / "two", workers=2)
 
@@ -240,6 +241,7 @@ def test_a_killed_study_goes_on_to_the_same_bytes(corpus, finished, tmp_path):
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_says_how_to_go_on(corpus, tmp_path, signum, code):
     folder = tmp_path / "interrupted"
@@ -298,6 +300,7 @@ def test_another_modality_is_added_later(corpus, copy, finished):
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_drawings")
 def test_more_trials_go_on_to_the_bytes_of_a_run_started_with_them(corpus, copy, tmp_path):
     run(corpus, copy, trials=3)
@@ -356,6 +359,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(corpus, copy):
     assert contents(copy) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_drawings")
 def test_fresh_sets_the_old_folder_aside(corpus, copy):
     run(corpus, copy, seed=1, fresh=True)
@@ -505,6 +509,7 @@ def test_a_study_that_cannot_fit_into_memory_is_refused(corpus, tmp_path, monkey
         run_study(StudyConfig(data=corpus / "dataset.csv", out=tmp_path / "m", **SMALL))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_drawings")
 def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
     corpus, tmp_path, monkeypatch, caplog

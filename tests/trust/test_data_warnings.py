@@ -9,6 +9,7 @@ import pytest
 from toolkit.files import FolderError
 
 
+@pytest.mark.slow
 def test_normalising_by_speaker_is_off_unless_asked_for_and_called_transductive(
     dyads, run_units, tmp_path
 ):
@@ -23,6 +24,7 @@ def test_normalising_by_speaker_is_off_unless_asked_for_and_called_transductive(
         run_units(dyads, tmp_path / "plain", modality=("text",), normalise="speaker")
 
 
+@pytest.mark.slow
 def test_repeated_and_nearly_repeated_lines_of_others_are_counted(dyads, run_units, tmp_path):
     corpus = shutil.copytree(dyads, tmp_path / "corpus")
     files = sorted((corpus / "features" / "lexical_features").rglob("Ses01*.npy"))

@@ -9,6 +9,8 @@ import pytest
 from toolkit.study import collecting
 from toolkit.study.cli import main
 
+pytestmark = pytest.mark.slow
+
 SPEAKERS = ("kim", "lea", "max", "nia", "oli", "pat")
 
 

@@ -144,6 +144,7 @@ def test_nor_does_it_under_other_options(compare, change, options):
     assert compare(change, **TEXT, **options) == set()
 
 
+@pytest.mark.slow
 def test_text_alone_learns_nothing_of_a_session_held_out(compare):
     assert compare("labels", **TEXT) == set()
 

@@ -21,6 +21,7 @@ ALONE = "ignore:No groups were given:UserWarning"
 QUICK = {"trials": 1, "inner": 2, "max_rounds": 10, "screening": ("none",)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(ALONE)
 @parametrize_with_checks([GroupedBoostingClassifier(**QUICK)])
 def test_scikit_learn_finds_no_fault(estimator, check):

@@ -123,6 +123,7 @@ def measure(manifest, features, *, metric="f1_micro", n_permutations):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["f1_micro", "log_loss"])
 def test_a_signal_is_outside_of_chance_in_either_direction_of_the_metric(
     manifest, values, metric
@@ -138,6 +139,7 @@ def test_a_signal_is_outside_of_chance_in_either_direction_of_the_metric(
     assert outside
 
 
+@pytest.mark.slow
 def test_noise_is_within_chance(manifest, values):
     noise = np.random.default_rng(8).normal(size=values.shape)
 
@@ -165,6 +167,7 @@ def test_the_p_counts_permutations_that_score_as_well_and_the_real_labels(manife
     assert chance.p == 1
 
 
+@pytest.mark.slow
 def test_where_each_person_has_one_label_the_speakers_exchange_theirs(manifest, values):
     names, who = np.unique(manifest.speakers, return_inverse=True)
     people = replace(manifest, labels=(np.arange(len(names)) % 2)[who], classes=("a", "b"))

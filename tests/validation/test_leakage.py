@@ -96,6 +96,7 @@ def hash_pairs(labels, groups):
     return np.unique(groups, return_inverse=True)[1] * (labels.max() + 1) + labels
 
 
+@pytest.mark.slow
 def test_a_planted_speaker_gives_the_random_split_a_premium(manifest):
     pooled = measure(manifest, plant(manifest, groups=manifest.speakers))
 
@@ -106,6 +107,7 @@ def test_a_planted_speaker_gives_the_random_split_a_premium(manifest):
     assert abs(pooled["partner premium"].value) < 0.1
 
 
+@pytest.mark.slow
 def test_a_planted_session_gives_the_partner_a_premium(manifest):
     pooled = measure(manifest, plant(manifest, groups=manifest.sessions))
 
@@ -116,6 +118,7 @@ def test_a_planted_session_gives_the_partner_a_premium(manifest):
     assert pooled["speaker"].value > pooled["session"].value + 0.1
 
 
+@pytest.mark.slow
 def test_without_a_planted_group_no_premium_is_shown(manifest):
     pooled = measure(manifest, plant(manifest))
 
@@ -241,6 +244,7 @@ def test_a_premium_is_a_difference_less_that_of_permuted_rows(manifest):
         assert pooled["speaker premium"].sd is None
 
 
+@pytest.mark.slow
 def test_value_interval_and_p_are_those_of_a_plain_double_loop(manifest):
     # From probabilities alone: differences of accuracy, pooled, left out and swapped.
     real, permuted = predict(
