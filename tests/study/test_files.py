@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import pytest
@@ -15,9 +16,14 @@ from toolkit.files import (
     FolderError,
     format_csv,
     format_json,
+    hash_folder,
     lock_folder,
+    open_archive,
     read_archive,
+    read_checksums,
+    read_json,
     write_archive,
+    write_folder,
     write_text,
 )
 
@@ -152,6 +158,60 @@ def test_a_failed_archive_leaves_the_old_one_and_no_other(tmp_path, monkeypatch,
     assert [p.name for p in tmp_path.iterdir()] == ["01.zip"]
 
 
+def test_an_archive_is_opened_as_the_folder_that_it_was_made_of(tmp_path):
+    write_archive(tmp_path / "01.zip", write_content)
+    write_folder(tmp_path / "01", write_content)
+
+    with open_archive(tmp_path / "01.zip") as opened:
+        assert hash_folder(opened) == hash_folder(tmp_path / "01")
+        assert read_checksums(opened) == read_checksums(tmp_path / "01")
+        assert read_json(opened / "unit.json") == {"fold": 1}
+
+
+@pytest.mark.parametrize(
+    "step", ["os.fsync", "pathlib.Path.rename", "pathlib.Path.write_bytes"]
+)
+def test_a_failed_folder_leaves_the_old_one_whole(tmp_path, monkeypatch, step):
+    folder = tmp_path / "text"
+    write_folder(folder, write_content)
+    before = hash_folder(folder)
+
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, fail)
+        with pytest.raises(OSError, match="No space left"):
+            write_folder(folder, lambda new: write_content(new, {"unit.json": b"new"}))
+
+    if step != "pathlib.Path.rename":  # the old one is gone then, and the new one not yet named
+        assert hash_folder(folder) == before == read_checksums(folder)
+    write_folder(folder, write_content)
+    assert hash_folder(folder) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["text"]
+
+
+def test_a_folder_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
+    synced, named = set(), []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_sync(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def note_name(path, target):
+        parts = [path, *path.iterdir()]
+        named.append((target.name, {part.stat().st_ino for part in parts} <= synced))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_name)
+    write_folder(tmp_path / "text", write_content)
+
+    assert named == [("text", True)]
+    assert tmp_path.stat().st_ino in synced
+
+
 def zip_named(*names, compression=0):
     def make(path):
         with ZipFile(path, "w", compression) as archive:
@@ -233,6 +293,8 @@ def test_a_crafted_archive_is_refused(tmp_path, name):
 
     with pytest.raises(FolderError, match=message):
         read_archive(tmp_path / "a.zip")
+    with pytest.raises(FolderError, match=message), open_archive(tmp_path / "a.zip"):
+        pass
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
 
 
