@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 SPEAKERS = ("kim", "lea", "max", "nia", "oli", "pat")
 
 
-@pytest.fixture(scope="module")
-def dead(tmp_path_factory):
+@pytest.fixture(scope="module", params=["auto", "none"])
+def dead(tmp_path_factory, request):
     """Give the folder of a study of a constant modality beside one with dead dimensions."""
     root = tmp_path_factory.mktemp("dead")
     rng = np.random.default_rng(5)
@@ -42,6 +42,9 @@ def dead(tmp_path_factory):
         "--booster=both",
     ]
     options += ["--frames=interpolate", "--imbalance=smote", "--screening=ftest-8"]
+    options += [
+        f"--linear={request.param}"
+    ]  # without it, no feature of a dead modality is used
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
         patch.setattr(collecting, "render_figure", lambda *_, **__: b"")
