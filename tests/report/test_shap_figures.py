@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from toolkit.explain.shares import OTHERS, LinearRecord, Sample
+from toolkit.report import shap_figures
 from toolkit.report.drivers import _family_lead
 from toolkit.report.facts import name_feature
 from toolkit.report.figures import render_figure
@@ -93,6 +94,15 @@ def test_more_classes_than_colours_are_drawn_as_their_mean():
     sizes = np.abs(sample.contributions[:, :, :-1]).mean(axis=(0, 1))
     assert len(ax.containers) == 1
     assert_allclose(lengths, np.sort(sizes))
+
+
+def test_of_many_utterances_some_are_drawn_and_the_title_gives_their_number(monkeypatch):
+    monkeypatch.setattr(shap_figures, "_MOST_DOTS", 5)
+    sample = make_sample(3)
+    ax = _plot_beeswarm(sample, 1, title="early")
+
+    assert ax.get_title() == f"early\n5 of {len(sample.contributions)} utterances"
+    assert max(len(dots.get_offsets()) for dots in ax.collections) == 5
 
 
 @pytest.mark.parametrize("plot", [_plot_beeswarm, _plot_heatmap])

@@ -46,6 +46,8 @@ _N_FEATURES: Final = 10
 _CLASS_COLORS: Final = (*COLORS, "#E69F00", "#000000", "#9A9A9A")
 _LONGEST_FEATURE: Final = 40
 _MOST_ROWS: Final = 300
+#: Utterances with a dot per feature: more would hide one another, and take minutes to draw.
+_MOST_DOTS: Final = 10_000
 #: Surprising utterances with a waterfall.
 N_WATERFALLS: Final = 3
 #: Most speakers in one figure.
@@ -139,8 +141,11 @@ def _name_features(facts: StudyFacts, ax: Axes) -> Axes:
 
 
 def _plot_beeswarm(sample: Sample, code: int, *, title: str) -> Axes:
-    """Draw every utterance's contributions to one class: shap's beeswarm."""
-    explanation = _make_explanation(_largest(sample, [code]), code)
+    """Draw the utterances' contributions to one class: shap's beeswarm."""
+    rows = _spread(n_rows := len(sample.contributions), _MOST_DOTS)
+    explanation = _make_explanation(_largest(sample, [code]), code, rows)
+    if len(rows) < n_rows:
+        title += f"\n{len(rows):,} of {n_rows:,} utterances"
     n = explanation.values.shape[1]
     with _shap_figure(PAGE_WIDTH * 0.6, 0.3 * n + 0.9) as figure:
         _load_shap().plots.beeswarm(explanation, max_display=n, show=False, plot_size=None)
