@@ -1,7 +1,7 @@
 """Take out each guard of the method once, and see that a test fails without it.
 
-Run it from the repository: ``python studies/benchmarks/guards.py`` (about a quarter of an hour
-on two cores), or with words of which a guard's name must hold one. Each guard of
+Run it from the repository: ``python studies/benchmarks/guards.py`` (about three quarters
+of an hour on two cores), or with words of which a guard's name must hold one. Each guard of
 ``guards.toml`` is taken out in a copy of the tree, and the few tests that should catch it run
 there until one fails. A guard that none catches ends in exit code 1.
 """
@@ -47,8 +47,7 @@ def try_guard(guard, copy):
     words = ["-x", "-q", "-n", "0", "-m", "slow or not slow", "-p", "no:cacheprovider"]
     environment = os.environ | {
         "PYTHONPATH": str(copy),
-        # Compiled files are kept: sources that differ never have the same second and size.
-        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "NUMBA_CACHE_DIR": str(copy / "numba"),
     }
     try:
