@@ -1,9 +1,9 @@
 """Take out each guard of the method once, and see that a test fails without it.
 
 Run it from the repository: ``python studies/benchmarks/guards.py`` (about three quarters
-of an hour on two cores), or with words of which a guard's name must hold one. Each guard of
-``guards.toml`` is taken out in a copy of the tree, and the few tests that should catch it run
-there until one fails. A guard that none catches ends in exit code 1.
+of an hour on two cores). Words after it choose the guards with one of them in the name. Each
+guard of ``guards.toml`` is taken out in a copy of the tree, and the few tests that should
+catch it run there until one fails. A guard that none catches ends in exit code 1.
 """
 
 import os

@@ -1,6 +1,7 @@
 """One finished study of two modalities and their fusions, by people of the worst names."""
 
 import csv
+import os
 import shutil
 
 import pytest
@@ -121,6 +122,19 @@ def make_hostile_study(root):
         patch.setenv("TOOLKIT_CACHE", str(root / "cache"))
         run_study(StudyConfig(data=source, out=root / "study", names=names, **OPTIONS))
     shutil.rmtree(root / "corpus")
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Collect the inodes of the files and folders that reach the disk in a test."""
+    found, fsync = set(), os.fsync
+
+    def note(descriptor):
+        found.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    return found
 
 
 @pytest.fixture

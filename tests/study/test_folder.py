@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -71,19 +70,13 @@ def test_a_unit_that_cannot_be_written_leaves_the_finished_one(unit, tmp_path, m
     assert np.array_equal(folder.read_unit(unit.system, 2).proba, unit.proba)
 
 
-def test_a_unit_is_on_the_disk_before_its_name_is(unit, tmp_path, monkeypatch):
-    synced, named = set(), []
-    fsync, replace = os.fsync, Path.replace
-
-    def note_sync(descriptor):
-        synced.add(os.fstat(descriptor).st_ino)
-        fsync(descriptor)
+def test_a_unit_is_on_the_disk_before_its_name_is(unit, tmp_path, monkeypatch, synced):
+    named, replace = [], Path.replace
 
     def note(path, target):
         named.append((Path(target).name, path.stat().st_ino in synced))
         return replace(path, target)
 
-    monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(Path, "replace", note)
     study = StudyFolder(tmp_path)
     study.write_unit(unit, ["text"])
