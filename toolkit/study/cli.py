@@ -335,16 +335,12 @@ def _has_lost_reader(error: OSError) -> bool:
     try:
         sys.stdout.flush()
     except OSError:
-        _drop_output()
+        # Python would fail once more when it writes the rest: that goes elsewhere.
+        with suppress(OSError, ValueError):  # a stream of a test or notebook has no number
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
     return lost
-
-
-def _drop_output() -> None:
-    """Lead the output elsewhere: Python would fail once more when it writes the rest."""
-    with suppress(OSError, ValueError):  # a stream of a test or notebook has no number
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
 
 
 def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
@@ -387,7 +383,9 @@ def _build_parser(
         if name in words:  # the options of all commands take a tenth of a second
             for argument, settings in command.arguments:
                 parsers[name].add_argument(argument, **settings)
-            parsers[name].add_study_options(command.options)
+            # As argparse does, take the beginning of --help-all for it.
+            shows_all = any(word.startswith("--help-") for word in words)
+            parsers[name].add_study_options(command.options, shows_all=shows_all)
     parsers[
         "explain"
     ].hint = (

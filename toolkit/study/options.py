@@ -271,16 +271,12 @@ class Parser(argparse.ArgumentParser):
 
     hint: str = ""
 
-    def __init__(self, *words: Any, **settings: Any) -> None:
-        super().__init__(*words, **settings)
-        self._rare: dict[argparse.Action, str] = {}
-
     def error(self, message: str) -> NoReturn:
         """Refuse the request."""
         self.exit(2, f"error: {message}{self.hint}\n")
 
-    def add_study_options(self, names: Collection[str]) -> None:
-        """Add one option per named field of the configuration."""
+    def add_study_options(self, names: Collection[str], *, shows_all: bool) -> None:
+        """Add one option per named field; the help leaves out rare ones unless all are shown."""
         titles = {title: self.add_argument_group(title) for title in _GROUPS}
         for name, field in StudyConfig.model_fields.items():
             if name not in names or _is_table(name):
@@ -290,10 +286,10 @@ class Parser(argparse.ArgumentParser):
             text = field.description or ""
             if kind is not bool and field.default not in (None, (), {}):
                 text += f" (default: {_show(field.default)})"
-            text = text.replace("%", "%%")
+            is_shown = shows_all or name not in _RARE
             settings: dict[str, Any] = {
                 "default": argparse.SUPPRESS,
-                "help": text,
+                "help": text.replace("%", "%%") if is_shown else argparse.SUPPRESS,
                 "dest": name,
             }
             if kind is bool:
@@ -304,18 +300,9 @@ class Parser(argparse.ArgumentParser):
                 settings["action"] = "append" if kind in (tuple, dict) else "store"
                 if name in _LISTS:
                     settings |= {"nargs": "+", "metavar": "NAME"}
-            action = group.add_argument(_flag(name), **settings)
-            if name in _RARE:
-                self._rare[action] = text
-                action.help = argparse.SUPPRESS
-        if self._rare:
-            self.add_argument("--help-all", action=_HelpAll, help="show rare options too")
-
-    def print_all_help(self) -> None:
-        """Print the help with every option."""
-        for action, text in self._rare.items():
-            action.help = text
-        self.print_help()
+            group.add_argument(_flag(name), **settings)
+        if _RARE & {*names}:
+            self.add_argument("--help-all", action="help", help="show rare options too")
 
     def refuse_unknown(self, words: list[str]) -> None:
         """Refuse words that belong to no option."""
@@ -329,16 +316,6 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown option {word.partition('=')[0]}{_nearest(name)}")
         if words:
             self.error(f"unexpected {words[0]!r}")
-
-
-class _HelpAll(argparse.Action):
-    def __init__(self, option_strings: list[str], dest: str, **settings: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **settings)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        assert isinstance(parser, Parser)
-        parser.print_all_help()
-        parser.exit()
 
 
 def _list_choices(annotation: Any) -> tuple[str, ...]:

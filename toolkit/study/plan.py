@@ -34,9 +34,10 @@ from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
 from toolkit.study.outside import Outside, read_outside
-from toolkit.study.searching import bound_memory, make_search_options, widest_fit
+from toolkit.study.searching import make_search_options, widest_fit
 from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table, show_files
 from toolkit.study.units import hash_code, library_versions
+from toolkit.study.workers import Unit
 from toolkit.systems import (
     EARLY,
     System,
@@ -71,31 +72,6 @@ logger = logging.getLogger(__name__)
 
 #: More processes than this wait on one another for SQLite's single lock.
 _MOST_SQLITE_WORKERS: Final = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Unit:
-    """One system in one fold, boosted or a logistic regression on the same features."""
-
-    system: str
-    fold: Fold
-    modalities: tuple[str, ...]
-    protocol: Protocol
-    options: SearchOptions
-    logistic: bool = False
-
-    @property
-    def name(self) -> str:
-        """System and fold, as in ``--only``."""
-        return f"{self.system}/{self.fold.name}"
-
-    @property
-    def rank(self) -> tuple[bool, int]:
-        """Place in the order of the run."""
-        # Scores need no final model, so the models for new recordings come last; the longest
-        # first, or the other workers would wait for it.
-        is_final = self.fold.number == FINAL
-        return is_final, -len(self.modalities) if is_final else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +138,19 @@ class Plan:
         logistic = (logistic_name(s) for s in self.systems if not System.parse(s).is_subset)
         return (*self.systems, *logistic, *self.seeded)
 
-    def list_units(self) -> list[_Unit]:
+    def list_units(self) -> list[Unit]:
         """List every unit of the study, system by system."""
-        units: list[_Unit] = []
+        units: list[Unit] = []
         for system, modalities in self.systems.items():
             seen = (modalities, self.protocol, self.options)
-            units += [_Unit(system, fold, *seen) for fold in self.folds]
+            units += [Unit(system, fold, *seen) for fold in self.folds]
             if not System.parse(system).is_subset:
-                units.append(_Unit(system, final_fold(self.manifest), *seen))
+                units.append(Unit(system, final_fold(self.manifest), *seen))
                 name = logistic_name(system)
-                units += [_Unit(name, fold, *seen, logistic=True) for fold in self.folds]
+                units += [Unit(name, fold, *seen, logistic=True) for fold in self.folds]
         for system, (seed, modalities) in self.seeded.items():
             seen = (modalities, replace(self.protocol, seed=seed), self.options)
-            units += [_Unit(system, fold, *seen) for fold in self.folds]
+            units += [Unit(system, fold, *seen) for fold in self.folds]
         return units
 
     def check_only(self, only: str) -> str:
@@ -217,13 +193,7 @@ class Plan:
             ]
             if not unit.logistic:
                 columns[unit.system] = widest_fit(widths, unit.options)
-            needs[unit.name] = bound_memory(
-                len(self.manifest),
-                widths,
-                unit.options,
-                n_classes=len(self.manifest.classes),
-                logistic=unit.logistic,
-            )
+            needs[unit.name] = unit.bound_memory(self.manifest, widths)
         largest = sorted(needs.values(), reverse=True)[: self.config.n_workers]
         return _Estimate(tuple(needs), columns, sum(largest))
 
@@ -276,11 +246,6 @@ class Plan:
             "platform": {"system": platform.system(), "machine": platform.machine()},
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-
-    def check_storage(self, n_workers: int) -> None:
-        """Refuse more workers than the storage can take, and a server without its driver."""
-        _check_writers(self.storage, n_workers)
-        _check_driver(self.storage)
 
     def search_name(self, provenance: Mapping[str, Any], modalities: Iterable[str]) -> str:
         """Name the searches in the storage, by all that decides them where it is shared."""
@@ -468,21 +433,17 @@ def _count_columns(n_dims: int, timed: bool, statistics: str, options: SearchOpt
     return max((n for n in smaller if n <= most), default=min(smaller))
 
 
-def _check_driver(url: str) -> None:
-    """Refuse a server whose driver is not installed."""
-    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
-        raise ConfigError(
-            f"The storage {mask_password(url)} needs a driver that is not installed: "
-            "pip install 'psycopg[binary]'"
-        )
-
-
-def _check_writers(url: str, n_workers: int) -> None:
-    """Refuse more workers than a storage can take."""
+def check_storage(url: str, n_workers: int) -> None:
+    """Refuse more workers than a storage can take, and a server without its driver."""
     if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
         raise ConfigError(
             f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
             f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
             f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
             "postgresql+psycopg://USER@HOST/DATABASE."
+        )
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            f"The storage {mask_password(url)} needs a driver that is not installed: "
+            "pip install 'psycopg[binary]'"
         )

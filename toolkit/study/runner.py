@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -32,7 +33,7 @@ from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
 from toolkit.study.outcome import StudyResult
-from toolkit.study.plan import Plan, plan_study
+from toolkit.study.plan import Plan, check_storage, plan_study
 from toolkit.study.searching import limit_fixed
 from toolkit.study.terminal import show_work
 from toolkit.study.workers import (
@@ -93,7 +94,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
             aside = path.rename(free_name(path))
         logger.info("The old %s is now %s.", path, aside)
     if config.storage is not None:  # refused before anything is written
-        plan.check_storage(config.n_workers if config.scheduler is None else 1)
+        check_storage(plan.storage, config.n_workers if config.scheduler is None else 1)
         with open_storage(plan.storage):
             pass
     Inventory(path).claim()
@@ -263,14 +264,10 @@ def _make_tasks(
     """List every unit of a study whose modalities are all pooled."""
     return [
         UnitTask(
-            system=unit.system,
-            fold=unit.fold,
-            logistic=unit.logistic,
+            **{part.name: getattr(unit, part.name) for part in fields(unit)},
             manifest=plan.manifest,
             tables=tuple(tables[name] for name in unit.modalities),
             folder=plan.folder,
-            protocol=unit.protocol,
-            options=unit.options,
             storage=plan.storage,
             study_name=plan.search_name(provenance, unit.modalities),
             device=plan.config.device,
@@ -282,9 +279,9 @@ def _make_tasks(
 
 def _open_searches(plan: Plan, pending: Sequence[UnitTask], n_writers: int) -> None:
     """Create the Optuna studies that are not there yet, before any worker starts."""
-    plan.check_storage(n_writers)
+    check_storage(plan.storage, n_writers)
     searches = {
-        name: [table.modality for table in task.tables]
+        name: list(task.modalities)
         for task in pending
         if not task.logistic
         for name in task.search_sizes()
@@ -389,7 +386,7 @@ def _fit_curve(plan: Plan, tables: Mapping[str, FeatureTable]) -> None:
 def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:
     """Move finished units of fusions over other modalities out of the way."""
     numbers = (*(fold.number for fold in plan.folds), FINAL)
-    seen = {task.system: [table.modality for table in task.tables] for task in tasks}
+    seen = {task.system: list(task.modalities) for task in tasks}
     for system, modalities in seen.items():
         finished = (plan.folder.read_modalities(system, number) for number in numbers)
         before = next((names for names in finished if names is not None), modalities)

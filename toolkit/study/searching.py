@@ -1,14 +1,13 @@
-"""The searches of a study: what they may choose, how often, and their memory."""
+"""The searches of a study: what they may choose, how often, and of how many columns."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from toolkit.models import GRIDS, RESAMPLING, parse_screening
+from toolkit.models import GRIDS, parse_screening
 from toolkit.models.spaces import grid_size, make_grid, make_space
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.validation import MOST_COLUMNS, WIDE_SCREEN, SearchOptions
-from toolkit.validation.fits import estimate_memory
 from toolkit.validation.search import (
     IMBALANCE_AUTO,
     IMBALANCE_GRID,
@@ -74,22 +73,3 @@ def widest_fit(widths: Sequence[Sequence[int]], options: SearchOptions) -> int:
     if not screened or any(name.startswith("gain") for name in options.screening):
         return width
     return min(width, max(parse_screening(n)[1] for n in (WIDE_SCREEN, *options.screening)))
-
-
-def bound_memory(
-    n_rows: int,
-    widths: Sequence[Sequence[int]],
-    options: SearchOptions,
-    *,
-    n_classes: int,
-    logistic: bool = False,
-) -> int:
-    """Bound the bytes that one unit takes at a time; `widths` as of :func:`widest_fit`."""
-    return estimate_memory(
-        n_rows,
-        widest_fit(widths, options),
-        side_by_side=max(map(sum, widths)) if len(widths[0]) > 1 else 0,
-        rounds=n_classes * options.max_rounds,
-        resampled=bool(set(options.imbalance) & set(RESAMPLING)),
-        logistic=logistic,
-    )

@@ -22,12 +22,14 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
 from toolkit.files import explain_trouble
+from toolkit.models import RESAMPLING
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder
-from toolkit.study.searching import bound_memory, widest_fit
+from toolkit.study.searching import widest_fit
 from toolkit.study.units import describe_rows
 from toolkit.validation import (
+    FINAL,
     Fold,
     LeakageError,
     Protocol,
@@ -36,7 +38,7 @@ from toolkit.validation import (
     run_logistic_unit,
     run_unit,
 )
-from toolkit.validation.fits import make_presets
+from toolkit.validation.fits import estimate_memory, make_presets
 from toolkit.validation.search import size_searches
 
 logger = logging.getLogger(__name__)
@@ -49,31 +51,56 @@ _TURN: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UnitTask:
-    """One system in one outer fold, and all that is needed to run it anywhere.
-
-    - logistic: Whether it is the logistic regression on a boosted system's features.
-    - tables: The pooled features; memory-mapped ones travel to other processes by name.
-    - storage: URL of the Optuna storage; it may hold a password, so it is never shown.
-    - study_name: Name of the study there, before the system and the fold.
-    """
+class Unit:
+    """One system in one fold, boosted or a logistic regression on the same features."""
 
     system: str
     fold: Fold
-    logistic: bool
-    manifest: Manifest
-    tables: tuple[FeatureTable, ...]
-    folder: StudyFolder
+    modalities: tuple[str, ...]
     protocol: Protocol
     options: SearchOptions
-    storage: str = field(repr=False)
-    study_name: str
-    device: str = "cpu"
+    logistic: bool = False
 
     @property
     def name(self) -> str:
         """System and fold, as in ``--only``."""
         return f"{self.system}/{self.fold.name}"
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Place in the order of the run."""
+        # Scores need no final model, so the models for new recordings come last; the longest
+        # first, or the other workers would wait for it.
+        is_final = self.fold.number == FINAL
+        return is_final, -len(self.modalities) if is_final else 0
+
+    def bound_memory(self, manifest: Manifest, widths: Sequence[Sequence[int]]) -> int:
+        """Bound the bytes that it takes at a time; `widths` as of :func:`widest_fit`."""
+        return estimate_memory(
+            len(manifest),
+            widest_fit(widths, self.options),
+            side_by_side=max(map(sum, widths)) if len(widths[0]) > 1 else 0,
+            rounds=len(manifest.classes) * self.options.max_rounds,
+            resampled=bool(set(self.options.imbalance) & set(RESAMPLING)),
+            logistic=self.logistic,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class UnitTask(Unit):
+    """A unit, and all that is needed to run it anywhere.
+
+    - tables: The pooled features; memory-mapped ones travel to other processes by name.
+    - storage: URL of the Optuna storage; it may hold a password, so it is never shown.
+    - study_name: Name of the study there, before the system and the fold.
+    """
+
+    manifest: Manifest
+    tables: tuple[FeatureTable, ...]
+    folder: StudyFolder
+    storage: str = field(repr=False)
+    study_name: str
+    device: str = "cpu"
 
     @property
     def optuna_name(self) -> str:
@@ -121,7 +148,7 @@ class UnitTask:
             )
             for table in self.tables:
                 table.check_unchanged()
-            self.folder.write_unit(unit, [table.modality for table in self.tables], self.origin)
+            self.folder.write_unit(unit, self.modalities, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,13 +373,7 @@ def _smaller_statistics(tasks: Sequence[UnitTask], workers: int, available: int)
 
 def _task_memory(task: UnitTask, statistics: Sequence[str] | None = None) -> int:
     widths = _task_widths(task, statistics or task.options.statistics)
-    return bound_memory(
-        len(task.manifest),
-        widths,
-        task.options,
-        n_classes=len(task.manifest.classes),
-        logistic=task.logistic,
-    )
+    return task.bound_memory(task.manifest, widths)
 
 
 def _task_widths(task: UnitTask, presets: Sequence[str]) -> list[list[int]]:
