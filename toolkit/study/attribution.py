@@ -1,13 +1,13 @@
 """Shares, games and importances of a study, derived from the explanations that it keeps."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.explain import ShareRecord, Totals, compute_modality_shapley, play_game
 from toolkit.explain.contributions import parse_names
@@ -28,7 +28,9 @@ from toolkit.explain.shares import (
     compute_shares,
 )
 from toolkit.files import AnyPath, format_csv, format_records, read_array, read_json
+from toolkit.fusion.fuse import FusionResult
 from toolkit.models import class_priors
+from toolkit.study.folder import Study, StudyFolder
 from toolkit.systems import (
     EARLY,
     LOG_POOL,
@@ -38,19 +40,10 @@ from toolkit.systems import (
     seed_name,
     variant_name,
 )
+from toolkit.validation import Fold, Predictions
 from toolkit.validation.comparison import better_baseline
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.fusion.fuse import FusionResult
-    from toolkit.study.folder import Study, StudyFolder
-    from toolkit.validation import Fold, Predictions
-
-    Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
-
+Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
 
 #: Arrays of a system's sums of contributions, a file each.
 TOTALS: Final = ("signed", "absolute", "base", "trained")

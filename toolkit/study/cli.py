@@ -6,8 +6,6 @@ module is imported after its options and its table of utterances are checked, so
 and refusals answer at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os
@@ -16,18 +14,16 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
+from types import FrameType
+from typing import Any, Final, NamedTuple, get_args
 
 from toolkit import __version__
 from toolkit.study.config import StudyConfig, mask_password
 from toolkit.study.options import Parser, Request
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-    from types import FrameType
 
 _Argument = tuple[str, dict[str, Any]]
 #: Number of SIGPIPE, which Windows lacks.

@@ -478,11 +478,8 @@ class StudyConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Give the fields of the identity as plain data.
 
-        Returns
-        -------
-        dict
-            Field name to value. Paths and headers of the data are left out, since their content
-            counts; so is the number of trials, which may be raised.
+        Paths and headers of the data are left out, since their content counts; so is the number
+        of trials, which may be raised.
         """
         plain = self.model_dump(mode="json")
         left_out = {

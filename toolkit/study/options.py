@@ -276,7 +276,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}{self.hint}\n")
 
     def add_study_options(self, names: Collection[str], *, shows_all: bool) -> None:
-        """Add one option per named field; the help leaves out rare ones unless all are shown."""
+        """Add one option per named field; the help leaves out rare ones unless asked."""
         titles = {title: self.add_argument_group(title) for title in _GROUPS}
         for name, field in StudyConfig.model_fields.items():
             if name not in names or _is_table(name):

@@ -1,7 +1,5 @@
 """Systems from outside: their predictions in a CSV, checked against a study."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import defaultdict

@@ -1,18 +1,18 @@
 """Results of a study, derived from its finished units; no fit is made."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 import toolkit
+from toolkit.explain.shares import Attribution
 from toolkit.files import (
     INTERNAL,
     FolderError,
@@ -22,12 +22,13 @@ from toolkit.files import (
     read_array,
     read_json,
 )
-from toolkit.fusion.fuse import FusionRecord, fuse_systems
-from toolkit.report import StudyFacts, format_markdown, summarise_study
+from toolkit.fusion.fuse import FusionRecord, FusionResult, fuse_systems
+from toolkit.fusion.learned import LearnedFusion
+from toolkit.report import Report, StudyFacts, format_markdown, summarise_study
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution, tested_rows
 from toolkit.study.final_models import format_finals, learn_finals
-from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
+from toolkit.study.folder import CURVE, SUMMARY, Study, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import OUTSIDE
 from toolkit.study.outcome import format_scores
@@ -48,6 +49,7 @@ from toolkit.validation import (
     ROLES,
     Comparison,
     LeakageError,
+    Predictions,
     Score,
     UnitResult,
     gather_predictions,
@@ -63,19 +65,9 @@ from toolkit.validation.nested import majority_ledgers
 from toolkit.validation.predictions import format_predictions
 from toolkit.validation.scores import average_seeds, find_score, group_seeds, score_systems
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from toolkit.explain.shares import Attribution
-    from toolkit.fusion.fuse import FusionResult
-    from toolkit.fusion.learned import LearnedFusion
-    from toolkit.report import Report
-    from toolkit.study.folder import Study
-    from toolkit.validation import Predictions
-
-    Ledgers = Mapping[str, Mapping[int, Sequence[dict[str, Any]]]]
-
 logger = logging.getLogger(__name__)
+
+Ledgers = Mapping[str, Mapping[int, Sequence[dict[str, Any]]]]
 
 #: Options that a report needs beside those of the identity.
 _SHOWN_OPTIONS: Final = ("content_parts", "space", "grid", "table_metrics", "seeds")

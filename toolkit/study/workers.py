@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -48,6 +48,9 @@ _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
 #: Units of one worker process take turns: one thread per fit is a setting of the process.
 _TURN: Final = threading.Lock()
+
+_Given = TypeVar("_Given")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +221,7 @@ def run_tasks(
         return run_calls(client, packed, on_done)
     workers = min(workers, len(tasks))
     if workers <= 1:
-        return _follow(((task.name, _attempt_task(task)) for task in tasks), on_done)
+        return _follow(map(_attempt_named, tasks), on_done)
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
     from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
@@ -229,7 +232,7 @@ def run_tasks(
             # A worker that has read much of a mapped table is taken to leak, and is replaced.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             # Calling it starts the processes: an interrupt may come before the first result.
-            calls = (delayed(_execute_in_child)(task, os.getpid()) for task in tasks)
+            calls = (delayed(call_in_child)(_attempt_named, t, os.getpid()) for t in tasks)
             return _follow(work(calls), on_done)
     except BrokenProcessPool:
         raise ValueError(
@@ -254,13 +257,12 @@ def _follow(
     return failures
 
 
-def _execute_in_child(task: Any, parent: int) -> tuple[str, _UnitFailure | None]:
-    exit_with_parent(parent)
+def _attempt_named(task: Any) -> tuple[str, _UnitFailure | None]:
     return task.name, _attempt_task(task)
 
 
-def exit_with_parent(parent: int) -> None:
-    """End this process soon after its parent has ended, however that ended."""
+def call_in_child(call: Callable[[_Given], _Answer], given: _Given, parent: int) -> _Answer:
+    """Make a call in a process that ends soon after its parent has, however that ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -269,6 +271,7 @@ def exit_with_parent(parent: int) -> None:
 
     if not any(thread.name == "exit-with-parent" for thread in threading.enumerate()):
         threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
+    return call(given)
 
 
 def run_calls(
