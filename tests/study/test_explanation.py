@@ -304,10 +304,9 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
 def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     utterance = str(study.systems["early"].utterances[7])
 
-    explained = _explain_from_study(study.folder, utterance)
+    summary, files = _explain_from_study(study.folder, utterance)
 
-    summary = explained.summary
-    assert all(path.exists() for path in explained.files)
+    assert all(path.exists() for path in files)
     for k, name in enumerate(study.systems["early"].classes):
         placed = summary["expected_margins"][name]
         placed += sum(part["margins"][name] for part in summary["frames"].values())
@@ -317,7 +316,7 @@ def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     assert set(summary["without_frames"]) == {"text"} | (
         set() if "visual" in summary["frames"] else {"visual"}
     )
-    with explained.files[1].open(newline="") as file:
+    with files[1].open(newline="") as file:
         frames = [row for row in csv.DictReader(file) if row["modality"] == "audio"]
     path = next((corpus / "features").rglob(f"acoustic*/**/{utterance}.npy"))
     assert len(frames) == len(np.load(path))
@@ -360,11 +359,11 @@ def test_the_leading_contributions_are_on_the_terminal(study, capsys):
 def test_an_explained_utterance_replaces_its_own_files_and_stays(study, corpus, tmp_path):
     folder = shutil.copytree(study.folder, tmp_path / "copy")
     utterance, other = read_manifest(corpus / "dataset.csv").utterances[[0, 1]].tolist()
-    files = _explain_from_study(folder, utterance).files
+    _, files = _explain_from_study(folder, utterance)
     own = folder / "explain" / "frames" / f"{other}-early.csv"
     own.write_text("mine")
 
-    assert _explain_from_study(folder, utterance).files == files
+    assert _explain_from_study(folder, utterance)[1] == files
     with pytest.raises(FolderError, match=f"would replace: explain/frames/{own.name}"):
         _explain_from_study(folder, other)
     collect_study(StudyFolder(folder))

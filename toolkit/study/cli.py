@@ -6,6 +6,8 @@ module is imported after its options and its table of utterances are checked, so
 and refusals answer at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os

@@ -1,10 +1,8 @@
 """The command ``toolkit explain``: contributions to one utterance, by part and by frame."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest, read_sequence, split_member
+from toolkit.data.roles import suggest
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
@@ -30,12 +29,7 @@ from toolkit.validation.ledger import Ledger
 _MOST_SHOWN: Final = 5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Explained:
-    """One utterance explained: the numbers of its JSON file, and the written files."""
-
-    summary: dict[str, Any]
-    files: tuple[Path, ...]
+_Explained = tuple[dict[str, Any], tuple[Path, ...]]
 
 
 def _explain_from_study(
@@ -47,7 +41,7 @@ def _explain_from_study(
     roots: Sequence[Path] = (),
     given_tables: Mapping[str, Path] | None = None,
 ) -> _Explained:
-    """Explain one utterance of a finished study; write its numbers and a figure."""
+    """Explain one utterance of a finished study; give its numbers and the written files."""
     study = StudyFolder(folder)
     described = study.read_data()[1]["modalities"]
     provenance = study.read_provenance()
@@ -101,8 +95,8 @@ def _explain_from_study(
 def _find_row(manifest: Manifest, utterance: str) -> int:
     found = np.flatnonzero(manifest.utterances == utterance)
     if len(found) == 0:
-        close = difflib.get_close_matches(utterance, manifest.utterances.tolist(), n=1)
-        near = f"; did you mean {close[0]!r}?" if close else "."
+        near = suggest(utterance, manifest.utterances.tolist())
+        near = f";{near}" if near else "."
         raise ConfigError(f"There is no utterance {utterance!r} in the study{near}")
     return int(found[0])
 
@@ -226,7 +220,7 @@ def _write(
     Inventory(folder).reserve(stem + end for end in contents)
     for end, content in contents.items():
         write_bytes(folder / (stem + end), content)
-    return _Explained(summary, tuple(folder / (stem + end) for end in contents))
+    return summary, tuple(folder / (stem + end) for end in contents)
 
 
 def _find_leading(named: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -259,10 +253,10 @@ def explain_command(request: Request) -> int:
     """Explain one utterance of a study: print what contributed most, and its files."""
     given = {name: value for name, value in request.arguments.items() if name != "study"}
     options = request.config
-    explained = _explain_from_study(**given, roots=options.root, given_tables=options.table)
-    summary = explained.summary
+    tables = options.table
+    summary, files = _explain_from_study(**given, roots=options.root, given_tables=tables)
     if request.as_json:
-        print_json(summary | {"files": [str(path) for path in explained.files]})
+        print_json(summary | {"files": [str(path) for path in files]})
         return 0
     probabilities = (f"{name} {p:.3f}" for name, p in summary["probabilities"].items())
     who = f"{summary['utterance']} ({summary['speaker']}), by {summary['system']}"
@@ -271,5 +265,5 @@ def explain_command(request: Request) -> int:
     lines.append(f"Probabilities: {', '.join(probabilities)}")
     for name in summary["leading_frames"]:
         lines += _describe_leading(summary, name)
-    print("\n".join([*lines, "Files:", *(f"  {path}" for path in explained.files)]))  # noqa: T201
+    print("\n".join([*lines, "Files:", *(f"  {path}" for path in files)]))  # noqa: T201
     return 0

@@ -48,9 +48,8 @@ OUTSIDE: Final = "internal/outside/{}.csv"
 class Request:
     """A command line, checked.
 
-    - arguments: the command's own arguments.
+    - arguments: those of the command itself; options of a study are in `config`.
     - manifest: None where the command reads no table, or the study has generated data.
-    - as_json: whether the answer is JSON on standard output.
     """
 
     arguments: Mapping[str, Any]

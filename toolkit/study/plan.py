@@ -99,7 +99,6 @@ class Plan:
     - seeded: Systems under further seeds to the seed and the modalities of each.
     - notes: Sentences about the files of each modality, once they are examined.
     - names: Names of the dimensions of modalities that have some, once they are examined.
-    - outside: Systems from outside.
     """
 
     config: StudyConfig

@@ -80,15 +80,12 @@ class Derived:
     """All that the finished units of a study give, before it is audited and scored.
 
     - units, fitted: Finished systems to their units, and to their out-of-fold predictions.
-    - unfinished: Systems that lack folds.
     - fused: Late fusions and class offsets; None where nothing is fused.
     - attribution, explanations: Of :func:`derive_attribution`.
     - final_units: Finished systems to their unit that was fitted on every speaker.
     - learnt: The fusions of the final models; None where there are none.
     - ledgers: Every system's entries by fold.
-    - final_ledgers: Entries of the final models.
     - leaks: Messages of fits that the ledger refused.
-    - outside: Systems from outside by name.
     """
 
     study: Study
@@ -218,7 +215,6 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
 def audit_study(
     study: Study,
     ledgers: Ledgers,
-    *,
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]] = MappingProxyType({}),
     predictions: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
@@ -320,12 +316,8 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     late, offsets = (dict(fused.predictions), dict(fused.offsets)) if fused else ({}, {})
     late |= {one.table.system: one.table for one in derived.outside.values()}
     late |= fused.joined if fused else {}
-    audit = audit_study(
-        study,
-        derived.ledgers,
-        final_ledgers=derived.final_ledgers,
-        predictions={**derived.fitted, **late, **offsets},
-    )
+    scored = {**derived.fitted, **late, **offsets}
+    audit = audit_study(study, derived.ledgers, derived.final_ledgers, scored)
     if audit["problems"]:
         if write_audit:
             verdict = {AUDIT: format_json(audit).encode("utf-8")}

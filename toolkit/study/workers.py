@@ -159,7 +159,6 @@ class _UnitFailure:
     """A unit that could not be finished, and the reason in a sentence.
 
     - expected: Whether the request, the data or the machine caused it, rather than a defect.
-    - trace: Traceback of a defect.
     """
 
     name: str
