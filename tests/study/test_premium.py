@@ -13,7 +13,7 @@ from toolkit.report.leakage_page import (
     format_premium,
     plot_premium,
 )
-from toolkit.study import premium_command, searching
+from toolkit.study import plan, premium_command
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.inventory import Inventory
@@ -317,7 +317,7 @@ def test_a_number_of_permutations_is_a_number_from_0(words, capsys):
 def test_a_wide_modality_is_reduced_as_in_a_study_and_it_is_noted(
     corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(searching, "MOST_COLUMNS", 100)  # 8 dimensions x 18 statistics: 144
+    monkeypatch.setattr(plan, "MOST_COLUMNS", 100)  # 8 dimensions x 18 statistics: 144
     options = {"modality": ("visual",), "n_permutations": 0}
 
     reduced = run(corpus, tmp_path / "reduced", **options)

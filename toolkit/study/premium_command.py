@@ -23,8 +23,7 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
-from toolkit.study.plan import Plan, plan_study
-from toolkit.study.searching import limit_fixed
+from toolkit.study.plan import Plan, limit_fixed, plan_study
 from toolkit.study.terminal import is_quiet, print_json, print_lines
 from toolkit.study.workers import call_in_child
 from toolkit.validation import make_features

@@ -1,5 +1,6 @@
 """From a configuration to a folder of results: check, pool, run what is missing, collect."""
 
+import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +26,7 @@ from toolkit.files import (
 from toolkit.pooling import FeatureTable
 from toolkit.study.cluster import connect_cluster
 from toolkit.study.collecting import collect_study
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.datasets import write_data
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
@@ -33,8 +34,7 @@ from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
 from toolkit.study.outcome import StudyResult
-from toolkit.study.plan import Plan, check_storage, plan_study
-from toolkit.study.searching import limit_fixed
+from toolkit.study.plan import Plan, limit_fixed, plan_study
 from toolkit.study.terminal import show_work
 from toolkit.study.workers import (
     Failures,
@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a unit of a job array waits for another one to set the folder up.
 _SET_UP_SECONDS: Final = 120
+#: More processes than this wait on one another for SQLite's single lock.
+_MOST_SQLITE_WORKERS: Final = 8
 
 
 def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyResult:
@@ -94,7 +96,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
             aside = path.rename(free_name(path))
         logger.info("The old %s is now %s.", path, aside)
     if config.storage is not None:  # refused before anything is written
-        check_storage(plan.storage, config.n_workers if config.scheduler is None else 1)
+        _check_storage(plan.storage, config.n_workers if config.scheduler is None else 1)
         with open_storage(plan.storage):
             pass
     Inventory(path).claim()
@@ -277,9 +279,25 @@ def _make_tasks(
     ]
 
 
+def _check_storage(url: str, n_workers: int) -> None:
+    """Refuse more workers than a storage can take, and a server without its driver."""
+    if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
+        raise ConfigError(
+            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
+            f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
+            f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
+            "postgresql+psycopg://USER@HOST/DATABASE."
+        )
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            f"The storage {mask_password(url)} needs a driver that is not installed: "
+            "pip install 'psycopg[binary]'"
+        )
+
+
 def _open_searches(plan: Plan, pending: Sequence[UnitTask], n_writers: int) -> None:
     """Create the Optuna studies that are not there yet, before any worker starts."""
-    check_storage(plan.storage, n_writers)
+    _check_storage(plan.storage, n_writers)
     searches = {
         name: list(task.modalities)
         for task in pending

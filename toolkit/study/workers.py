@@ -22,14 +22,14 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
 from toolkit.files import explain_trouble
-from toolkit.models import RESAMPLING
+from toolkit.models import RESAMPLING, parse_screening
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder
-from toolkit.study.searching import widest_fit
 from toolkit.study.units import describe_rows
 from toolkit.validation import (
     FINAL,
+    WIDE_SCREEN,
     Fold,
     LeakageError,
     Protocol,
@@ -51,6 +51,17 @@ _TURN: Final = threading.Lock()
 
 _Given = TypeVar("_Given")
 _Answer = TypeVar("_Answer")
+
+
+def widest_fit(widths: Sequence[Sequence[int]], options: SearchOptions) -> int:
+    """Count the columns of a unit's widest fit, given those of each table by preset."""
+    width = max(map(sum, widths))
+    most = options.screen_above
+    screened = most is not None and max(map(max, widths)) > most
+    # A gain is computed over all columns.
+    if not screened or any(name.startswith("gain") for name in options.screening):
+        return width
+    return min(width, max(parse_screening(n)[1] for n in (WIDE_SCREEN, *options.screening)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

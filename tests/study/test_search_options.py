@@ -3,9 +3,8 @@
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.searching import make_search_options as resolve
-from toolkit.study.searching import widest_fit
-from toolkit.study.workers import Unit
+from toolkit.study.plan import make_search_options as resolve
+from toolkit.study.workers import Unit, widest_fit
 from toolkit.validation import MOST_COLUMNS, SearchOptions
 from toolkit.validation.fits import estimate_memory
 from toolkit.validation.search import IMBALANCE_AUTO, IMBALANCE_GRID, SCREENING_AUTO
