@@ -36,6 +36,10 @@ def _argument(name: str, **settings: Any) -> _Argument:
     return name, settings
 
 
+def _path(name: str, metavar: str, text: str | None = None, **settings: Any) -> _Argument:
+    return name, {"type": Path, "metavar": metavar, "help": text, **settings}
+
+
 def _count(text: str) -> int:
     """Read a number from 0, for argparse."""
     if not text.isdecimal():
@@ -43,13 +47,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-_DIR: Final = _argument("folder", type=Path, metavar="DIR")
-_SOURCE: Final = _argument(
-    "source",
-    nargs="?",
-    type=Path,
-    metavar="DATASET.csv | STUDY.toml",
-    help="table of utterances, or file with options",
+_DIR: Final = _path("folder", "DIR")
+_SOURCE: Final = _path(
+    "source", "DATASET.csv | STUDY.toml", "table of utterances, or file with options", nargs="?"
 )
 
 
@@ -114,12 +114,11 @@ _COMMANDS: Final = {
         "toolkit.study.predict:predict_command",
         (
             _DIR,
-            _argument("data", type=Path, metavar="NEW.csv"),
-            _argument(
+            _path("data", "NEW.csv"),
+            _path(
                 "--out",
-                type=Path,
-                metavar="FILE",
-                help="write the table to a .csv or .parquet file (default: print it); scores, "
+                "FILE",
+                "write the table to a .csv or .parquet file (default: print it); scores, "
                 "where there are labels, go to FILE's name with .scores.csv",
             ),
             _system("predict by this system (default: the primary one)"),
@@ -135,12 +134,11 @@ _COMMANDS: Final = {
         "score the final models of several studies on several labelled corpora",
         "toolkit.study.transfer_command:transfer_command",
         (
-            _argument(
+            _path(
                 "inputs",
+                "DIR | OTHER.csv",
+                "folders of finished studies, and tables of labelled corpora",
                 nargs="+",
-                type=Path,
-                metavar="DIR | OTHER.csv",
-                help="folders of finished studies, and tables of labelled corpora",
             ),
             _system("score this system of each study (default: the primary one)"),
             _argument(
@@ -149,9 +147,7 @@ _COMMANDS: Final = {
                 default="f1_micro",
                 help="score that is shown; transfer.csv has all (default: f1_micro)",
             ),
-            _argument(
-                "--out", type=Path, metavar="DIR", help="folder of table, page and figure"
-            ),
+            _path("--out", "DIR", "folder of table, page and figure"),
         ),
         ("column", "table", "merge", "missing", "frames", "root", "figures"),
     ),
@@ -188,9 +184,7 @@ _COMMANDS: Final = {
         "toolkit.study.examining:pool_command",
         (
             _SOURCE,
-            _argument(
-                "--out", type=Path, required=True, metavar="DIR", help="folder of the tables"
-            ),
+            _path("--out", "DIR", "folder of the tables", required=True),
             _argument(
                 "--form",
                 choices=("npy", "parquet"),
@@ -208,9 +202,7 @@ _COMMANDS: Final = {
             _DIR,
             _argument("utterance", metavar="UTTERANCE"),
             _system("which system explains (default: early, if any)"),
-            _argument(
-                "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
-            ),
+            _path("--data", "DATASET.csv", "where the data are now"),
         ),
         ("root", "table"),
     ),
@@ -240,12 +232,11 @@ _COMMANDS: Final = {
                 required=True,
                 help="the corpus: ravdess, crema-d, emo-db or iemocap",
             ),
-            _argument(
+            _path(
                 "--out",
-                type=Path,
+                "FILE",
+                "table to write, which must be new; its paths begin at its folder",
                 required=True,
-                metavar="FILE",
-                help="table to write, which must be new; its paths begin at its folder",
             ),
         ),
     ),

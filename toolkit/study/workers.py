@@ -143,23 +143,15 @@ class UnitTask(Unit):
                 most_columns=options.most_columns,
                 screen_above=options.screen_above,
             )
+            given = (self.manifest, features, self.fold)
+            kept: Any = {"system": self.system, "protocol": self.protocol}
             if self.logistic:
-                run = partial(
-                    run_logistic_unit,
-                    statistics=options.statistics[0],
-                    metric=options.metric,
-                )
+                statistics = options.statistics[0]
+                kept |= {"statistics": statistics, "metric": options.metric}
+                unit = run_logistic_unit(*given, **kept)
             else:
-                run = partial(
-                    run_unit,
-                    options=options,
-                    storage=self.storage,
-                    study_name=self.optuna_name,
-                    device=self.device,
-                )
-            unit = run(
-                self.manifest, features, self.fold, system=self.system, protocol=self.protocol
-            )
+                kept |= {"storage": self.storage, "study_name": self.optuna_name}
+                unit = run_unit(*given, **kept, options=options, device=self.device)
             for table in self.tables:
                 table.check_unchanged()
             self.folder.write_unit(unit, self.modalities, self.origin)
