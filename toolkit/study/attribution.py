@@ -251,34 +251,27 @@ def _collect_nulls(
     tested = tested_rows(study.folds)
     contributions = study.folder.contributions(system)
     explained: NDArray[np.bool_] = np.any(read_array(contributions / "trained.npy"), axis=1)
-    rows = {fold.number: np.searchsorted(tested, fold.test) for fold in study.folds}
-    present = {number: found[explained[found]] for number, found in rows.items()}
+    rows = [np.searchsorted(tested, fold.test) for fold in study.folds]
+    present = [found[explained[found]] for found in rows]
     seen = next(iter(nulls.values()))["modalities"]
     modalities = seen if len(seen) > 1 else ()  # one alone is not shuffled
     n_repeats = min(len(summary["parts"]) for summary in nulls.values())
-    totals: dict[int, list[Totals]] = {}
-    probas: dict[int, dict[str, NDArray[np.float64]]] = {}
+    totals, probas = [], []
     for number, summary in nulls.items():
         with study.folder.open_part(study.folder.permuted(system, number)) as unit:
-            totals[number] = [
-                _read_totals(unit, f"permuted_{repeat}_", summary["parts"][repeat])
-                for repeat in range(n_repeats)
-            ]
-            probas[number] = {m: read_array(unit / f"shuffled_{m}.npy") for m in modalities}
-    places = [present[number] for number in nulls]
-    joined = [
-        Totals.join([totals[number][repeat] for number in nulls], places, len(tested))
-        for repeat in range(n_repeats)
-    ]
+            parts = enumerate(summary["parts"][:n_repeats])
+            totals.append([_read_totals(unit, f"permuted_{k}_", part) for k, part in parts])
+            probas.append({m: read_array(unit / f"shuffled_{m}.npy") for m in modalities})
+    joined = [Totals.join(each, present, len(tested)) for each in zip(*totals, strict=True)]
     shuffled: dict[str, NDArray[np.float64]] = {}
     for modality in modalities:
-        by_fold = {number: found[modality] for number, found in probas.items()}
-        n_repeats = min(map(len, by_fold.values()))
+        by_fold = [found[modality] for found in probas]
+        n_repeats = min(map(len, by_fold))
         proba = np.zeros((n_repeats, len(tested), n_classes))
-        for fold in study.folds:
+        for fold, at, own, values in zip(study.folds, rows, present, by_fold, strict=True):
             # Rows without any modality keep the class priors that the system gave them.
-            proba[:, rows[fold.number]] = class_priors(labels[fold.train], n_classes)
-            proba[:, present[fold.number]] = by_fold[fold.number][:n_repeats]
+            proba[:, at] = class_priors(labels[fold.train], n_classes)
+            proba[:, own] = values[:n_repeats]
         shuffled[modality] = proba
     return joined, shuffled
 
