@@ -37,8 +37,6 @@ def _check_scheduler_address(address: str) -> str:
 def _normalise_storage(url: str) -> str:
     """Check the URL of an Optuna storage and add its driver.
 
-    Examples
-    --------
     >>> _normalise_storage("postgresql://anna@db/searches")
     'postgresql+psycopg://anna@db/searches'
     """
@@ -56,8 +54,6 @@ def _normalise_storage(url: str) -> str:
 def mask_password(text: str) -> str:
     """Replace passwords in a text that may hold the URL of a storage.
 
-    Examples
-    --------
     >>> mask_password("cannot reach postgresql://anna:se:cr@et@db/x?password=y")
     'cannot reach postgresql://anna:***@db/x?password=***'
     """

@@ -68,8 +68,7 @@ class Request:
     ) -> Self:
         """Resolve the study that a command line names, and read its table where needed.
 
-        - own: the command's own arguments.
-        - words: options of a study, as the parser gives them.
+        - own, words: arguments of the command itself; options of a study.
         """
         own = dict(own)
         options = _read_options(words, own)
@@ -179,10 +178,8 @@ def _unify(keys: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nearest(key: str) -> str:
-    """Suggest the option _nearest to an unknown one.
+    """Suggest the option nearest to an unknown one.
 
-    Examples
-    --------
     >>> _nearest("trial")
     "; did you mean 'trials'?"
     """
@@ -263,7 +260,7 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose refusals are one line that names the _nearest known option.
+    """A parser whose refusals are one line that names the nearest known option.
 
     - hint: What every refusal of this command ends with.
     """
@@ -284,7 +281,10 @@ class Parser(argparse.ArgumentParser):
             kind, choices = _kind(field.annotation), ",".join(_list_choices(field.annotation))
             text = field.description or ""
             if kind is not bool and field.default not in (None, (), {}):
-                text += f" (default: {_show(field.default)})"
+                default = field.default
+                if isinstance(default, tuple):
+                    default = "all" if len(default) > 1 else default[0]
+                text += f" (default: {default})"
             is_shown = shows_all or name not in _RARE
             settings: dict[str, Any] = {
                 "default": argparse.SUPPRESS,
@@ -437,12 +437,6 @@ def _kind(annotation: Any) -> type:
     if get_origin(annotation) in (tuple, dict):
         return tuple if get_origin(annotation) is tuple else dict
     return annotation if isinstance(annotation, type) else str
-
-
-def _show(default: Any) -> str:
-    if isinstance(default, tuple):
-        return "all" if len(default) > 1 else default[0]
-    return str(default)
 
 
 def _pair(name: str, text: str) -> tuple[str, str]:
