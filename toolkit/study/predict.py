@@ -110,24 +110,33 @@ def predict_new(
     return result
 
 
-def apply_models(folder: Path, data: Path | str | pd.DataFrame, **reading: Any) -> NewResult:
+def apply_models(
+    folder: Path,
+    data: Path | str | pd.DataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    missing: Literal["refuse", "allow"] | None = None,
+    frames: FramesPolicy | None = None,
+    roots: Sequence[Path | str] = (),
+    tables: Mapping[str, Path | str] | None = None,
+) -> NewResult:
     """Predict as :func:`predict_new` does, without warnings of known speakers and labels."""
     study = StudyFolder(folder)
     final, boosters = load_finals(folder)
     trained, described = study.read_data()
     config = study.read_config()
     fusion = LearnedFusion.restore(final["fusion"])
-    chosen = {name: reading.get(name) for name in ("missing", "frames")}
+    chosen = {"missing": missing, "frames": frames}
     pooling = final["pooling"] | {name: choice for name, choice in chosen.items() if choice}
     manifest = read_unlabelled(
         data,
         tuple(final["modalities"]),
-        columns=reading.get("columns") or {},
+        columns=columns or {},
         label=config.label,
         bins=config.bins,
         missing=pooling["missing"],
-        roots=[Path(root) for root in reading.get("roots", ())],
-        tables={name: Path(path) for name, path in (reading.get("tables") or {}).items()},
+        roots=[Path(root) for root in roots],
+        tables={name: Path(path) for name, path in (tables or {}).items()},
         extract={m: how for m, how in config.extract.items() if m in final["modalities"]},
         frames_columns=config.frames_columns,
     )
