@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +31,7 @@ from toolkit.explain.shares import (
 from toolkit.files import AnyPath, format_csv, format_records, read_array, read_json
 from toolkit.fusion.fuse import FusionResult
 from toolkit.models import class_priors
-from toolkit.study.folder import Study, StudyFolder
+from toolkit.study.folder import Study
 from toolkit.systems import (
     EARLY,
     LOG_POOL,
@@ -72,9 +73,10 @@ def derive_attribution(
     if not explained:
         return None, {}, {}
     main = EARLY if EARLY in explained else next(iter(explained))
+    folders = {system: folder.contributions(system) for system in explained}
     nulls = _read_nulls(study, main)
     totals = {
-        system: _read_totals(folder.contributions(system), "", summary["parts"])
+        system: _read_totals(folders[system], "", summary["parts"])
         for system, summary in explained.items()
     }
     permuted, shuffled = _collect_nulls(study, main, nulls)
@@ -102,9 +104,9 @@ def derive_attribution(
         importance=compute_importance(predictions[main], shuffled, metric=metric)
         if shuffled
         else (),
-        players=_read_players(folder, main, modalities, totals[main]),
+        players=_read_players(folders[main], main, modalities, totals[main]),
         totals=totals,
-        samples={system: _read_sample(folder, system, totals[system]) for system in explained},
+        samples={system: _read_sample(folders[system], totals[system]) for system in explained},
         linear=linear,
     )
     entries = {number: summary["ledger"] for number, summary in nulls.items()}
@@ -288,23 +290,19 @@ def _read_totals(folder: AnyPath, prefix: str, parts: Sequence[Sequence[str]]) -
 
 
 def _read_players(
-    folder: StudyFolder, system: str, modalities: Sequence[str], totals: Totals
+    folder: Path, system: str, modalities: Sequence[str], totals: Totals
 ) -> list[PlayerRecord]:
-    contributions = folder.contributions(system)
-    if not (contributions / "player_values.npy").exists():
+    if not (folder / "player_values.npy").exists():
         return []
-    values = read_array(contributions / "player_values.npy")
-    interactions = read_array(contributions / "player_interactions.npy")
+    values = read_array(folder / "player_values.npy")
+    interactions = read_array(folder / "player_interactions.npy")
     return compare_players(system, modalities, totals, values, interactions)
 
 
-def _read_sample(folder: StudyFolder, system: str, totals: Totals) -> Sample:
-    contributions = folder.contributions(system)
-    names = read_json(contributions / "shown_names.json")
-    shown = read_array(contributions / "shown_contributions.npy")
-    return Sample(
-        tuple(names), shown, read_array(contributions / "shown_values.npy"), totals.base
-    )
+def _read_sample(folder: Path, totals: Totals) -> Sample:
+    names = read_json(folder / "shown_names.json")
+    shown, values = (read_array(folder / f"shown_{n}.npy") for n in ("contributions", "values"))
+    return Sample(tuple(names), shown, values, totals.base)
 
 
 def _format_means(
