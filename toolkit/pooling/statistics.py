@@ -307,18 +307,9 @@ BUILT_IN = tuple(_DEFINITIONS)
 """Names of the statistics that come with the toolkit, in their order."""
 
 
-def _on_array(definition: Callable[[Frames], Floats]) -> _Statistic:
-    def statistic(frames: NDArray[np.float64]) -> ArrayLike:
-        return definition(Frames(frames))
-
-    return statistic
-
-
-_STATISTICS: dict[str, _Statistic] = {
-    name: _on_array(definition) for name, definition in _DEFINITIONS.items()
-}
-STATISTICS: Mapping[str, _Statistic] = MappingProxyType(_STATISTICS)
-"""Every known statistic: a function of finite frames ``(n_frames, n_dims)``, in float64."""
+_STATISTICS: dict[str, Callable[[Any], ArrayLike]] = {**_DEFINITIONS}
+STATISTICS: Mapping[str, Callable[[Any], ArrayLike]] = MappingProxyType(_STATISTICS)
+"""Every known statistic: a function of :class:`Frames`, or a registered one of an array."""
 
 VALUE = "value"
 """Name of the only statistic of files without a time axis: the number itself."""
@@ -439,10 +430,8 @@ def compute_statistics(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[
     rows = np.empty((len(statistics), shared.frames.shape[1]))
     with np.errstate(over="ignore", under="ignore"):
         for row, name in zip(rows, statistics, strict=True):
-            if name in _DEFINITIONS:
-                row[:] = _DEFINITIONS[name](shared)
-                continue
-            numbers = np.asarray(STATISTICS[name](shared.frames))
+            given = shared if name in _DEFINITIONS else shared.frames
+            numbers = np.asarray(STATISTICS[name](given))
             if numbers.shape != row.shape:
                 raise ValueError(
                     f"The registered statistic {name!r} gave shape {numbers.shape} for frames "
