@@ -205,12 +205,8 @@ class Columns:
         for position, name in enumerate(self.rows.header):
             cells = self.rows.column(position)
             repeats = len(set(cells)) < len(cells)
-            is_free = position not in taken and name and all(cells)
-            if (
-                is_free
-                and repeats == (role != "utterance")
-                and not any("." in c for c in cells)
-            ):
+            is_free = position not in taken and name and all(c and "." not in c for c in cells)
+            if is_free and repeats == (role != "utterance"):
                 return shlex.quote(name)
         return "HEADER"
 
@@ -258,10 +254,8 @@ def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
         positions = [_find_header(rows.header, part) for part in name.split("+")]
         at = [position for position in positions if position is not None]
         if len(at) == len(positions):
-            joined = tuple(
-                "_".join(parts) if all(parts := [row[i] for i in at]) else ""
-                for row in rows.cells
-            )
+            parts = [[row[i] for i in at] for row in rows.cells]
+            joined = ["_".join(cells) if all(cells) else "" for cells in parts]
             cells = tuple((*row, key) for row, key in zip(rows.cells, joined, strict=True))
             rows = replace(rows, header=(*rows.header, name), cells=cells)
     return rows
