@@ -22,11 +22,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.headers import (
-    LONGEST_HEADER,
-    SequenceError,
-    SequenceHeader,
-)
+from toolkit.data.headers import LONGEST_HEADER, SequenceError, SequenceHeader
 from toolkit.data.roles import ROLES
 
 NAMES = "names"
@@ -347,19 +343,17 @@ def _iterate_datasets(h5py: Any, group: Any) -> Iterator[str]:
 class _ParquetIndex:
     """The row group and row of each id of a Parquet file, and the row group read last."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, signature: tuple[Any, ...]) -> None:
         from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
-        self.file = file
-        # Text stays a dictionary, which a few bytes may name millions of times.
-        names = ROLES["utterance"]
+        self.file = file = Path(signature[0])
         with parquet.ParquetFile(file) as source:
-            texts = [n for n in source.schema_arrow.names if n.casefold() in names]
-        with parquet.ParquetFile(file, read_dictionary=texts) as source:
             schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
-            self.lists = [field.name for field in schema if _is_list(field.type)]
-            ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
-            self.has_ids = bool(ids)
+        self.lists = [field.name for field in schema if _is_list(field.type)]
+        ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
+        self.has_ids = bool(ids)
+        # Text stays a dictionary, which a few bytes may name millions of times.
+        with parquet.ParquetFile(file, read_dictionary=ids) as source:
             for field in schema:
                 _check_type(field, file)
             self.rows: dict[str, list[tuple[int, int]]] = {}
@@ -370,12 +364,6 @@ class _ParquetIndex:
                 for row, name in enumerate(map(str, column.to_pylist())):
                     self.rows.setdefault(name, []).append((group, row))
         self._of_thread = threading.local()  # threads read different groups
-
-    @staticmethod
-    @lru_cache(maxsize=4)  # listing takes long
-    def load(signature: tuple[Any, ...]) -> "_ParquetIndex":
-        """Index one version of a file, or take the index from the last ones."""
-        return _ParquetIndex(Path(signature[0]))
 
     def read_group(self, group: int, path: Path | str) -> Any:
         """Read the lists of one row group."""
@@ -390,6 +378,9 @@ class _ParquetIndex:
                 table = source.read_row_group(group, columns=self.lists)
             self._of_thread.last = last = group, table.column(0).combine_chunks()
         return last[1]
+
+
+_index_version = lru_cache(maxsize=4)(_ParquetIndex)  # listing takes long
 
 
 def _check_type(field: Any, file: Path) -> None:
@@ -436,7 +427,7 @@ def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _Heade
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
     try:
-        index = _ParquetIndex.load(file_signature(member.file))
+        index = _index_version(file_signature(member.file))
         array = _to_array(_find_values(index, member, path), path)
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, SequenceError):
@@ -505,10 +496,7 @@ def _measure_group(group: Any, lists: list[str]) -> tuple[int, int]:
     """Return the number of values in the lists of a row group, and their compressed bytes."""
     columns = [group.column(k) for k in range(group.num_columns)]
     columns = [column for column in columns if column.path_in_schema.split(".")[0] in lists]
-    return (
-        sum(column.num_values for column in columns),
-        sum(column.total_compressed_size for column in columns),
-    )
+    return sum(c.num_values for c in columns), sum(c.total_compressed_size for c in columns)
 
 
 def is_table(path: Path | str) -> bool:

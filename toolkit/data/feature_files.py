@@ -10,12 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from toolkit.data.audio import (
-    RECORDINGS,
-    find_sources,
-    is_recording,
-    name_clips,
-)
+from toolkit.data.audio import RECORDINGS, find_sources, is_recording, name_clips
 from toolkit.data.containers import is_table, missing_dependency, split_member
 from toolkit.data.csv_table import CONTROL, Problems, Rows
 from toolkit.data.feature_folder import (
@@ -376,16 +371,14 @@ def _locate_column(
     paths: list[Path | None] = []
     refused: list[tuple[int, str, str | None]] = []
     for i in kept:
-        cell, path = rows.cells[i][position], None
+        cell, path, fault = rows.cells[i][position], None, ""
         if CONTROL.search(cell):
-            text = f"{cell!r} holds a control character; write the path on one line."
-            problems.add(text, row=rows.numbers[i], column=header)
+            fault = f"{cell!r} holds a control character; write the path on one line."
         elif cell and is_sound and not is_recording(cell):
-            text = (
+            fault = (
                 f"{cell!r} does not end in {' or '.join(RECORDINGS)}; name a recording, or "
                 "leave the cell empty where there is none."
             )
-            problems.add(text, row=rows.numbers[i], column=header)
         elif cell and (is_sound or _is_file_name(cell)):
             array = None
             if utterance is not None and n_rows[cell] > 1:
@@ -395,7 +388,9 @@ def _locate_column(
             except MissingFileError as error:
                 refused.append((rows.numbers[i], str(error), error.folder))
             except ValueError as error:
-                problems.add(str(error), row=rows.numbers[i], column=header)
+                fault = str(error)
+        if fault:
+            problems.add(fault, row=rows.numbers[i], column=header)
         paths.append(path)
     if refused and not allow_missing:
         _refuse_missing(refused, header, problems)

@@ -183,7 +183,17 @@ class SequenceHeader:
             )
         header = cls(*_parse_header(start[begin:end], path, version=version), end)
         header.check_shape(path)
-        _check_size(header, size, path)
+        expected = end + header.n_bytes
+        if size < expected:
+            raise SequenceError(
+                f"{path} is cut short: shape {header.shape} of {header.dtype.name} needs "
+                f"{expected:,} bytes and the file has {size:,}. Copy or write the file again."
+            )
+        if size > expected:
+            raise SequenceError(
+                f"{path} has {size - expected:,} bytes after its array of shape {header.shape}. "
+                "Perhaps two arrays were saved into one file: save each into its own."
+            )
         return header
 
     @classmethod
@@ -273,17 +283,3 @@ class SequenceHeader:
                 f"{path} has no frames, shape {shape}; expected at least one. Leave its cell "
                 "in the table empty if the modality is missing there."
             )
-
-
-def _check_size(header: SequenceHeader, size: int, path: Path | str) -> None:
-    expected = header.offset + header.n_bytes
-    if size < expected:
-        raise SequenceError(
-            f"{path} is cut short: shape {header.shape} of {header.dtype.name} needs "
-            f"{expected:,} bytes and the file has {size:,}. Copy or write the file again."
-        )
-    if size > expected:
-        raise SequenceError(
-            f"{path} has {size - expected:,} bytes after its array of shape {header.shape}. "
-            "Perhaps two arrays were saved into one file: save each into its own."
-        )

@@ -100,14 +100,10 @@ def _load_version(signature: tuple[Any, ...], chosen: str) -> NumberTable | str:
     file = Path(signature[0])
     try:
         if file.suffix.casefold() != ".parquet":
-            return _arrange(_Text(file, chosen), file)
-        return _read_parquet(file, chosen)
+            return _arrange(_Text(file, chosen))
+        found = _arrange(_Parquet(file, chosen))
     except SequenceError as error:
         return str(error)
-
-
-def _read_parquet(file: Path, chosen: str) -> NumberTable:
-    found = _arrange(_Parquet(file, chosen), file)
     from pyarrow import default_memory_pool  # noqa: PLC0415  (an extra)
 
     default_memory_pool().release_unused()
@@ -271,9 +267,9 @@ class _Parquet:
         return numbers
 
 
-def _arrange(source: _Text | _Parquet, file: Path) -> NumberTable:
+def _arrange(source: _Text | _Parquet) -> NumberTable:
     """Find the columns of a table, and read ids, times and numbers."""
-    header, dims = source.header, source.dims
+    header, dims, file = source.header, source.dims, source.file
     # A chosen column is a dimension, whatever its header.
     own = {*dims}
     words = tuple("" if i in own else w for i, w in enumerate(_join_words(tuple(header))))
@@ -288,7 +284,7 @@ def _arrange(source: _Text | _Parquet, file: Path) -> NumberTable:
         raise SequenceError(f"{file}, {where}: the id in column {header[ids or 0]!r} is empty.")
     numbers = source.read_numbers()
     if "success" in words:
-        numbers = _hide_failures(source, numbers, words, file)
+        numbers = _hide_failures(source, numbers, words)
     time = next((words.index(word) for word in _TIMES if word in words), None)
     twice = next(((name, same) for name, same in rows.items() if len(same) > 1), None)
     if twice and time is None:
@@ -299,7 +295,7 @@ def _arrange(source: _Text | _Parquet, file: Path) -> NumberTable:
             f"column of times ({', '.join(_TIMES)})."
         )
     if time is not None:
-        _check_times(source, time, rows, file)
+        _check_times(source, time, rows)
     names = tuple(header[i] for i in dims)
     left_out = tuple(name for i, name in enumerate(header) if i not in own)
     return NumberTable(file, names, left_out, numbers, rows, twice is not None, fault)
@@ -374,21 +370,20 @@ def _find_ids(
 
 
 def _hide_failures(
-    source: _Text | _Parquet, numbers: NDArray[Any], words: Sequence[str], file: Path
+    source: _Text | _Parquet, numbers: NDArray[Any], words: Sequence[str]
 ) -> NDArray[Any]:
     """Make frames of OpenFace without a face missing, which its numbers do not show."""
     texts = source.read_texts(words.index("success"))
     success = np.array([float(text) if _is_number(text) else np.nan for text in texts])
     if not np.isin(success, (0, 1)).all():
-        raise SequenceError(f"{file}: column 'success' holds something else than 0 and 1.")
+        fault = "column 'success' holds something else than 0 and 1."
+        raise SequenceError(f"{source.file}: {fault}")
     if "face_id" in words and len({*source.read_texts(words.index("face_id"))}) > 1:
-        raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")
+        raise SequenceError(f"{source.file} holds several faces (face_id); keep the rows of one.")
     return np.where(success[:, None] == 1, numbers, np.nan)
 
 
-def _check_times(
-    source: _Text | _Parquet, time: int, rows: Mapping[str, list[int]], file: Path
-) -> None:
+def _check_times(source: _Text | _Parquet, time: int, rows: Mapping[str, list[int]]) -> None:
     """Refuse frames that are not in the order of their times."""
     texts = source.read_texts(time)
     # Spans such as 0 days 00:00:01.5 are in order as texts.
@@ -397,7 +392,7 @@ def _check_times(
         for before, after in pairwise(same):
             if not times[before] < times[after]:  # type: ignore[operator]
                 raise SequenceError(
-                    f"{file}, {source.name_row(after)}: time {texts[after]!r} does not come "
+                    f"{source.file}, {source.name_row(after)}: time {texts[after]!r} does not come "
                     f"after {texts[before]!r}; sort the frames, each once."
                 )
 
