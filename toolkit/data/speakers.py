@@ -51,6 +51,7 @@ _LOCAL_NAME = re.compile(
     r"|male|female|man|woman"
 )
 _MOST_NAMED = 5
+_KEY = "session+speaker"
 
 MIN_GROUPS = 3
 """One group to hold out, one to validate on, one to learn from."""
@@ -70,7 +71,7 @@ class _People(NamedTuple):
         found = self._asdict().items()
         return {name: None if names is None else np.array(names) for name, names in found}
 
-    def check_groups(self, outer: str | int, problems: Problems, *, key: str = "session+speaker") -> None:
+    def check_groups(self, outer: str | int, problems: Problems, *, key: str = _KEY) -> None:
         """Check that there are enough groups for the outer folds.
 
         - key: Headers of sessions and speakers, as ``--column speaker=`` joins them.
@@ -140,7 +141,7 @@ class _People(NamedTuple):
             f"session, join it with the session: --column speaker={shlex.quote(key)}."
         )
 
-    def warn(self, labels: Sequence[str], warnings: list[str], *, key: str = "session+speaker") -> None:
+    def warn(self, labels: Sequence[str], warnings: list[str], *, key: str = _KEY) -> None:
         """Warn of speakers that are perhaps none, and of too few speakers per class.
 
         - labels: Name of the class of each row.

@@ -373,13 +373,12 @@ def _hide_failures(
     source: _Text | _Parquet, numbers: NDArray[Any], words: Sequence[str]
 ) -> NDArray[Any]:
     """Make frames of OpenFace without a face missing, which its numbers do not show."""
-    texts = source.read_texts(words.index("success"))
+    file, texts = source.file, source.read_texts(words.index("success"))
     success = np.array([float(text) if _is_number(text) else np.nan for text in texts])
     if not np.isin(success, (0, 1)).all():
-        fault = "column 'success' holds something else than 0 and 1."
-        raise SequenceError(f"{source.file}: {fault}")
+        raise SequenceError(f"{file}: column 'success' holds something else than 0 and 1.")
     if "face_id" in words and len({*source.read_texts(words.index("face_id"))}) > 1:
-        raise SequenceError(f"{source.file} holds several faces (face_id); keep the rows of one.")
+        raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")
     return np.where(success[:, None] == 1, numbers, np.nan)
 
 
