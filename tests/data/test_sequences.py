@@ -260,10 +260,11 @@ def test_a_file_that_may_not_be_read_is_refused(path, monkeypatch):
 def test_a_disk_that_fails_while_reading_is_named(path, monkeypatch):
     np.save(path, FRAMES)
 
-    def fail(*_args):
-        raise OSError(5, "Input/output error")
+    class Failing(sequences.FileIO):
+        def read(self, *_args):
+            raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(sequences.os, "read", fail)
+    monkeypatch.setattr(sequences, "FileIO", Failing)
     with pytest.raises(SequenceError, match=r"cannot be read: .*Input/output error"):
         read_header(path)
 

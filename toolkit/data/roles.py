@@ -147,10 +147,17 @@ class Columns:
         - needed: Optional roles whose cells must not be empty, since the outer folds need them.
         - excused: Required roles that may lack a column.
         """
-        self._check_required(excused)
+        header = self.rows.header
+        for role in _REQUIRED:
+            free = role in self.roles or _free_columns(header, role, self.roles)
+            if free or role in excused:
+                continue
+            self.rows.problems.add(
+                f"No column holds the {role}; expected one called "
+                f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one, as in --column "
+                f"{role}={self._suggest_column(role)}. The columns are {_listed(header)}."
+            )
         self._check_cells(kept, needed)
-        if "utterance" in self.roles:
-            self._check_repeated(self.roles["utterance"])
 
     def read_traits(
         self,
@@ -187,18 +194,6 @@ class Columns:
             traits[header[position]] = {who: cells[at] for who, at in first.items()}
         return traits
 
-    def _check_required(self, excused: Collection[str]) -> None:
-        header = self.rows.header
-        for role in _REQUIRED:
-            free = role in self.roles or _free_columns(header, role, self.roles)
-            if free or role in excused:
-                continue
-            self.rows.problems.add(
-                f"No column holds the {role}; expected one called "
-                f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one, as in --column "
-                f"{role}={self._suggest_column(role)}. The columns are {_listed(header)}."
-            )
-
     def _suggest_column(self, role: str) -> str:
         """Suggest a free column whose cells repeat as those of a role do."""
         taken = {*self.roles.values(), *self.modalities.values()}
@@ -218,8 +213,9 @@ class Columns:
                 continue  # not used where its cells name nothing: see read_people
             # A row of an excluded class needs no speaker, but its id and label are checked.
             every_row = role in {"utterance", "label", "label_name"}
+            first_row: dict[str, int] = {}
             for i in range(len(rows.cells)) if every_row else kept:
-                cell = rows.cells[i][position]
+                cell, number = rows.cells[i][position], rows.numbers[i]
                 if not cell and not may_be_empty:
                     text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
                 elif CONTROL.search(cell):
@@ -229,21 +225,14 @@ class Columns:
                         f"{len(cell):,} characters cannot name a {role}; at most "
                         f"{MAX_LENGTH} can."
                     )
+                elif role == "utterance" and first_row.setdefault(cell, number) != number:
+                    text = (
+                        f"{cell!r} is in row {first_row[cell]:,} already; every row needs an id "
+                        "of its own."
+                    )
                 else:
                     continue
-                rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
-
-    def _check_repeated(self, position: int) -> None:
-        rows = self.rows
-        first_row: dict[str, int] = {}
-        for number, utterance in zip(rows.numbers, rows.column(position), strict=True):
-            if utterance and first_row.setdefault(utterance, number) != number:
-                rows.problems.add(
-                    f"{utterance!r} is in row {first_row[utterance]:,} already; every row "
-                    "needs an id of its own.",
-                    row=number,
-                    column=rows.header[position],
-                )
+                rows.problems.add(text, row=number, column=rows.header[position])
 
 
 def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:

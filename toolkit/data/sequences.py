@@ -56,11 +56,9 @@ def read_header(path: Path | str) -> SequenceHeader:
             features = extract_features(path)
             return SequenceHeader(features.shape, features.dtype, fortran_order=False, offset=0)
         return read_member(path, numbers=False)[0]
-    descriptor, size = _open(path)
-    try:
-        return _parse(descriptor, size, path)
-    finally:
-        os.close(descriptor)
+    file, size = _open(path)
+    with file:
+        return _parse(file, size, path)
 
 
 def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
@@ -115,9 +113,9 @@ def read_stored(
 
     - allocate: Gives an array of a shape and type, which a reader of many files may reuse.
     """
-    descriptor, size = _open(path)
-    with FileIO(descriptor) as file:
-        header = _parse(descriptor, size, path)
+    file, size = _open(path)
+    with file:
+        header = _parse(file, size, path)
         # The numbers of a Fortran-order file are those of the transpose in C order.
         shape = header.shape[::-1] if header.fortran_order else header.shape
         with header.within_memory(path):
@@ -135,10 +133,8 @@ def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
     return np.require(numbers, dtype=kind, requirements=("C", "W"))
 
 
-def _open(path: Path | str) -> tuple[int, int]:
-    """Open an ordinary file; return its descriptor and size."""
-    # A bare descriptor, because a corpus has thousands of small files: a Python file object
-    # costs more than parsing the header.
+def _open(path: Path | str) -> tuple[FileIO, int]:
+    """Open an ordinary file without a buffer, and return its size."""
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except FileNotFoundError as error:
@@ -156,20 +152,20 @@ def _open(path: Path | str) -> tuple[int, int]:
         raise SequenceError(f"{path} cannot be opened: {error}.") from error
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode):
-        return descriptor, status.st_size
+        return FileIO(descriptor), status.st_size
     os.close(descriptor)
     kind = "folder" if stat.S_ISDIR(status.st_mode) else "device or a pipe"
     raise SequenceError(f"{path} is a {kind}; expected a .npy file.")
 
 
-def _parse(descriptor: int, size: int, path: Path | str) -> SequenceHeader:
-    start = _read(descriptor, _FIRST_READ, path)
-    return SequenceHeader.parse(start, size, path, more=lambda n: _read(descriptor, n, path))
+def _parse(file: FileIO, size: int, path: Path | str) -> SequenceHeader:
+    start = _read(file, _FIRST_READ, path)
+    return SequenceHeader.parse(start, size, path, more=lambda n: _read(file, n, path))
 
 
-def _read(descriptor: int, n_bytes: int, path: Path | str) -> bytes:
+def _read(file: FileIO, n_bytes: int, path: Path | str) -> bytes:
     try:
-        return os.read(descriptor, n_bytes)
+        return file.read(n_bytes)
     except OSError as error:
         raise SequenceError(f"{path} cannot be read: {error}.") from error
 
