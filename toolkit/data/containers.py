@@ -41,9 +41,6 @@ _CSD_NAME = re.compile(r"[^/]*/data/([^/]*)/features")
 _LOCAL_HEADER = 30  # bytes before the name of a zip entry
 _MOST_NAMES, _DEEPEST = 1000, 8  # data sets listed of an HDF5 file, and their groups
 
-# The numbers are None if only the header is read.
-_HeaderAndNumbers = tuple[SequenceHeader, NDArray[Any] | None]
-
 
 class _Member(NamedTuple):
     """One array of a container; its name is None if the path gives none.
@@ -155,21 +152,21 @@ def file_signature(file: Path) -> tuple[str, int, int, int]:
 _LONGEST_NAME, _LONGEST_ID, _MOST_ROWS, _LARGEST_CHUNK = 80, 1_000, 10_000_000, 1 << 24
 
 
-def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
-    """Read and check the header of one array, and its numbers in the type of the file."""
+def read_member(path: Path | str) -> NDArray[Any]:
+    """Read one array in the type of the file, its header checked first."""
     member = split_member(path)
     if member is None:
         raise SequenceError(f"{path} names no array in a file of many.")
     ending = member.file.suffix.casefold()
     library = _import_library(ending)
     if ending == ".npz":
-        return _read_npz(member, path, numbers=numbers)
+        return _read_npz(member, path)
     if ending == ".parquet":
-        return _read_parquet(member, path, numbers=numbers)
-    return _read_hdf5(library, member, path, numbers=numbers)
+        return _read_parquet(member, path)
+    return _read_hdf5(library, member, path)
 
 
-def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+def _read_npz(member: _Member, path: Path | str) -> NDArray[Any]:
     entries = _load_entries(file_signature(member.file))
 
     def read_start(name: str) -> tuple[bytes, SequenceHeader]:
@@ -181,8 +178,6 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
     name = _resolve_member(entries, path, lambda name: read_start(name)[1].shape)
     entry, (packed, header) = entries[name], read_start(name)
     SequenceHeader.of_array(header.shape, header.dtype, len(packed), path)
-    if not numbers:
-        return header, None
     # One byte more than announced, so that a longer entry is noticed.
     content = _unpack(entry, packed, entry.file_size + 1, path)
     if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
@@ -191,8 +186,8 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
         )
     flat = np.frombuffer(content, header.dtype, offset=header.offset)
     if header.fortran_order:
-        return header, flat.reshape(header.shape[::-1]).T
-    return header, flat.reshape(header.shape)
+        return flat.reshape(header.shape[::-1]).T
+    return flat.reshape(header.shape)
 
 
 @lru_cache(maxsize=4)  # listing takes long
@@ -241,9 +236,7 @@ def _unpack(entry: ZipInfo, packed: bytes, most: int, path: Path | str) -> bytes
         ) from error
 
 
-def _read_hdf5(
-    h5py: Any, member: _Member, path: Path | str, *, numbers: bool
-) -> _HeaderAndNumbers:
+def _read_hdf5(h5py: Any, member: _Member, path: Path | str) -> NDArray[Any]:
     file_signature(member.file)  # h5py does not distinguish absent files from damaged ones
     try:
         with h5py.File(member.file, "r") as root:
@@ -262,9 +255,8 @@ def _read_hdf5(
                     f"{path} keeps {found.nbytes:,} bytes in chunks of {chunk:,}; write the "
                     "file again, with chunks no larger than the array."
                 )
-            stored = found.id.get_storage_size()
-            header = SequenceHeader.of_array(found.shape, dtype, stored, path)
-            return header, np.asarray(found[...]) if numbers else None
+            SequenceHeader.of_array(found.shape, dtype, found.id.get_storage_size(), path)
+            return np.asarray(found[...])
     except (OSError, RuntimeError, KeyError) as error:
         raise SequenceError(
             f"{path} cannot be read as HDF5: {error}. Copy or write the file again."
@@ -423,7 +415,7 @@ def _check_ids(column: Any, file: Path) -> None:
             )
 
 
-def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+def _read_parquet(member: _Member, path: Path | str) -> NDArray[Any]:
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
     try:
@@ -435,8 +427,8 @@ def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _Heade
         raise SequenceError(
             f"{path} cannot be read as Parquet: {error}. Copy or write the file again."
         ) from error
-    header = SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path)
-    return header, array if numbers else None
+    SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path)
+    return array
 
 
 def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any:

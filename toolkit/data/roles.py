@@ -227,8 +227,8 @@ class Columns:
                     )
                 elif role == "utterance" and first_row.setdefault(cell, number) != number:
                     text = (
-                        f"{cell!r} is in row {first_row[cell]:,} already; every row needs an id "
-                        "of its own."
+                        f"{cell!r} is in row {first_row[cell]:,} already; every row needs an "
+                        "id of its own."
                     )
                 else:
                     continue

@@ -49,13 +49,8 @@ def read_header(path: Path | str) -> SequenceHeader:
     ImportError
         If the format needs a library that is not installed.
     """
-    if is_table(path):
-        return NumberTable.read_rows(path)[0]
-    if (member := split_member(path)) is not None:
-        if is_recording(member.file):
-            features = extract_features(path)
-            return SequenceHeader(features.shape, features.dtype, fortran_order=False, offset=0)
-        return read_member(path, numbers=False)[0]
+    if (array := _read_inside(path)) is not None:
+        return SequenceHeader(array.shape, array.dtype, fortran_order=False, offset=0)
     file, size = _open(path)
     with file:
         return _parse(file, size, path)
@@ -92,18 +87,20 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     >>> sequence.shape, sequence.dtype.name
     ((2, 3), 'float32')
     """
-    if is_table(path):
-        return as_floats(NumberTable.read_rows(path)[1])
-    if (member := split_member(path)) is not None:
-        if is_recording(member.file):
-            return as_floats(extract_features(path))
-        header, array = read_member(path, numbers=True)
-        assert array is not None
-        assert array.shape == header.shape
+    if (array := _read_inside(path)) is not None:
         return as_floats(array)
     header, numbers = read_stored(path)
     with header.within_memory(path):
         return as_floats(numbers.T if header.fortran_order else numbers)
+
+
+def _read_inside(path: Path | str) -> NDArray[Any] | None:
+    """Read the array of a table, a recording or a container; None for a file of its own."""
+    if is_table(path):
+        return NumberTable.read_rows(path)
+    if (member := split_member(path)) is None:
+        return None
+    return extract_features(path) if is_recording(member.file) else read_member(path)
 
 
 def read_stored(

@@ -64,10 +64,11 @@ class NumberTable(NamedTuple):
         return table
 
     @classmethod
-    def read_rows(cls, path: Path | str) -> tuple[SequenceHeader, NDArray[Any]]:
+    def read_rows(cls, path: Path | str) -> NDArray[Any]:
         """Read the rows of one path as a sequence, and check its shape."""
         array = cls.load(path).take(cast("Any", split_member(path)).name)
-        return SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path), array
+        SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path)
+        return array
 
     def take(self, name: str | None) -> NDArray[Any]:
         """Take the rows of one id, or all rows as the frames of one clip."""
@@ -391,8 +392,8 @@ def _check_times(source: _Text | _Parquet, time: int, rows: Mapping[str, list[in
         for before, after in pairwise(same):
             if not times[before] < times[after]:  # type: ignore[operator]
                 raise SequenceError(
-                    f"{source.file}, {source.name_row(after)}: time {texts[after]!r} does not come "
-                    f"after {texts[before]!r}; sort the frames, each once."
+                    f"{source.file}, {source.name_row(after)}: time {texts[after]!r} does not "
+                    f"come after {texts[before]!r}; sort the frames, each once."
                 )
 
 
