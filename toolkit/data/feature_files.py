@@ -62,8 +62,8 @@ def _name_modality(header: str) -> str:
     return name
 
 
-def _resolve_modality(name: str, known: Sequence[str]) -> str:
-    """Find the modality that a user names, by its name or a synonym."""
+def _resolve_modality(name: str, known: Sequence[str], problems: Problems) -> str | None:
+    """Find the modality that a user names, by its name or a synonym; None after a problem."""
     key = name.strip().casefold()
     if key not in known:
         key = NAMED_MODALITIES.get(key, key).removesuffix("_features")
@@ -73,13 +73,14 @@ def _resolve_modality(name: str, known: Sequence[str]) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise ValueError(
-            f"Modality {name!r} could mean {', '.join(map(repr, matches))}; name one of these."
+        listed = ", ".join(map(repr, matches))
+        problems.add(f"Modality {name!r} could mean {listed}; name one of these.")
+    else:
+        problems.add(
+            f"There is no modality {name!r};{suggest(key, known)} the modalities are "
+            f"{', '.join(map(repr, known))}."
         )
-    raise ValueError(
-        f"There is no modality {name!r};{suggest(key, known)} the modalities are "
-        f"{', '.join(map(repr, known))}."
-    )
+    return None
 
 
 class Sources(NamedTuple):
@@ -252,12 +253,7 @@ def _choose_modalities(
     """Keep the modalities that a user names; all if none is named."""
     if not names or not found:
         return dict(found)
-    chosen = set()
-    for name in names:
-        try:
-            chosen.add(_resolve_modality(name, tuple(found)))
-        except ValueError as error:
-            problems.add(str(error))
+    chosen = {_resolve_modality(name, tuple(found), problems) for name in names}
     return {name: position for name, position in found.items() if name in chosen}
 
 

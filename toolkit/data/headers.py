@@ -192,7 +192,8 @@ class SequenceHeader:
         if size > expected:
             raise SequenceError(
                 f"{path} has {size - expected:,} bytes after its array of shape "
-                f"{header.shape}. Perhaps two arrays were saved into one file: save each into its own."
+                f"{header.shape}. Perhaps two arrays were saved into one file: save each into "
+                "its own."
             )
         return header
 

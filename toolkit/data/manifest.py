@@ -334,11 +334,8 @@ def read_manifest(
     key = "+".join(
         rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
     )
-    excused = {
-        *columns,
-        *(["label"] if label is not None else []),
-        *(["speaker"] if people.speakers else []),
-    }
+    excused = {*columns, *(["label"] if label is not None else [])}
+    excused |= {"speaker"} if people.speakers else set()
     table.check(kept, needed=needed, excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:

@@ -155,7 +155,8 @@ class Columns:
             self.rows.problems.add(
                 f"No column holds the {role}; expected one called "
                 f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one, as in --column "
-                f"{role}={self._suggest_column(role)}. The columns are {_listed(header)}."
+                f"{role}={self._suggest_column(role)}. The columns are "
+                f"{', '.join(map(repr, header))}."
             )
         self._check_cells(kept, needed)
 
@@ -174,7 +175,7 @@ class Columns:
             if position is None:
                 problems.add(
                     f"--by {name}: there is no such column;{suggest(name, header)} the columns "
-                    f"are {_listed(header)}."
+                    f"are {', '.join(map(repr, header))}."
                 )
                 continue
             cells = unify([self.rows.cells[i][position] for i in kept], numbers, name)
@@ -298,7 +299,7 @@ def _choose_columns(
             use = f"for modality {role!r}" if is_modality else f"as the {role}"
             problems.add(
                 f"Column {name!r} was chosen {use}, but there is none;"
-                f"{suggest(name, header)} the columns are {_listed(header)}."
+                f"{suggest(name, header)} the columns are {', '.join(map(repr, header))}."
             )
         elif is_modality:
             modalities[role] = at
@@ -329,7 +330,3 @@ def suggest(name: str, known: Sequence[str]) -> str:
     """Suggest the nearest known name, as a part of a sentence; empty if none is near."""
     nearest = get_close_matches(name, known, n=1)
     return f" did you mean {nearest[0]!r}?" if nearest else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)

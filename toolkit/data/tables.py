@@ -158,21 +158,21 @@ class _Text:
 
     def _parse_plain(self, content: bytes, separator: str, above: int) -> bool:
         """Parse the rows below the header at once, which quotes and ragged rows prevent."""
-        from toolkit.data.csv_numbers import Cells  # noqa: PLC0415  (loads numba)
+        from toolkit.data.csv_numbers import parse_cells  # noqa: PLC0415  (loads numba)
 
         body = b"".join(content.split(b"\n", above)[above:])
         special = any(sign in body for sign in self._signs.encode())
         if special or not body or b"\r" in content.replace(b"\r\n", b""):
             return False
-        cells = Cells(body, separator, len(self.header), self.dims)
-        if cells.n_rows < 0:
+        found = parse_cells(body, separator, len(self.header), self.dims)
+        if found is None:
             return False
-        self._lines = (cells.lines + above).tolist()
-        for row, column, begin, end in cells.hard.tolist():
+        self._body, (self._numbers, self._spans, lines, hard) = body, found
+        self._lines = (lines + above).tolist()
+        for row, column, begin, end in hard.tolist():
             text = body[begin:end].decode()
             number = self._to_number(text, column, self._lines[row])
-            cells.numbers[row, self.dims.index(column)] = number
-        self._numbers, self._body, self._spans = cells.numbers, body, cells.spans
+            self._numbers[row, self.dims.index(column)] = number
         return True
 
     def _add(self, record: list[str], line: int) -> None:

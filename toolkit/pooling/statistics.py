@@ -176,11 +176,6 @@ class Frames:
         return np.diff(self.shifted, axis=0)
 
     @cached_property
-    def ordered_abs_deltas(self) -> Floats:
-        """Magnitudes of the deltas, sorted along time."""
-        return np.sort(np.abs(self.deltas), axis=0)
-
-    @cached_property
     def time(self) -> Floats:
         """Time of each frame, from 0 to 1."""
         return np.arange(self.n_frames) / max(self.n_frames - 1, 1)
@@ -294,7 +289,9 @@ _DEFINITIONS: dict[str, Callable[[Frames], Floats]] = {
     "delta_mean_abs": lambda x: x.unscaled(np.abs(x.deltas).mean(axis=0)),
     "delta_std": lambda x: x.unscaled(x.deltas.std(axis=0)),
     "delta_max_abs": lambda x: x.unscaled(np.abs(x.deltas).max(axis=0)),
-    "delta_p90_abs": lambda x: x.unscaled(Frames.interpolate_rank(x.ordered_abs_deltas, 0.9)),
+    "delta_p90_abs": lambda x: x.unscaled(
+        Frames.interpolate_rank(np.sort(np.abs(x.deltas), axis=0), 0.9)
+    ),
     "lag1": lambda x: x.unless_constant(
         (x.deviations[1:] * x.deviations[:-1]).sum(axis=0) / (x.power * x.n_frames)
     ),
