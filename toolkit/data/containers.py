@@ -364,7 +364,11 @@ class _ParquetIndex:
         last: tuple[int, Any] = getattr(self._of_thread, "last", (-1, None))
         if last[0] != group:
             with parquet.ParquetFile(self.file) as source:
-                n_values, stored = _measure_group(source.metadata.row_group(group), self.lists)
+                found = source.metadata.row_group(group)
+                columns = [found.column(k) for k in range(found.num_columns)]
+                lists = [c for c in columns if c.path_in_schema.split(".")[0] in self.lists]
+                n_values = sum(column.num_values for column in lists)
+                stored = sum(column.total_compressed_size for column in lists)
                 # The type of the values is not known yet; float64 is the largest.
                 SequenceHeader.of_array((n_values,), np.dtype(np.float64), stored, path)
                 table = source.read_row_group(group, columns=self.lists)
@@ -482,13 +486,6 @@ def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
         )
     flat = np.asarray(values.flatten().to_numpy(zero_copy_only=False))
     return flat.reshape(len(values), widths[0] if widths else 0)
-
-
-def _measure_group(group: Any, lists: list[str]) -> tuple[int, int]:
-    """Return the number of values in the lists of a row group, and their compressed bytes."""
-    columns = [group.column(k) for k in range(group.num_columns)]
-    columns = [column for column in columns if column.path_in_schema.split(".")[0] in lists]
-    return sum(c.num_values for c in columns), sum(c.total_compressed_size for c in columns)
 
 
 def is_table(path: Path | str) -> bool:

@@ -212,24 +212,17 @@ def _explain_ignored(header: str, cells: Sequence[str]) -> str:
             f"{n_files:,} of {len(cells):,} cells end in {' or '.join(SEQUENCE_EXTENSIONS)}, "
             "and most do in a column that lists features."
         )
-    if advice := _explain_paths(cells):
-        return advice
-    words = header.casefold()
-    if words in NAMED_MODALITIES or any(words in names for names in _ALIASES):
-        return (
-            "its cells name no feature files. Features of a modality are read from .npy files."
-        )
-    return ""
-
-
-def _explain_paths(cells: Sequence[str]) -> str:
-    """Describe the files that most cells name, with the way to features; empty if none do."""
     matches = [match for cell in cells if (match := OTHER_FILE.fullmatch(cell))]
     if cells and 2 * len(matches) > len(cells):
         ending = Counter(match[1].casefold() for match in matches).most_common(1)[0][0]
         return f"it lists .{ending} files. {advise(ending)}"
     if cells and all("/" in cell or "\\" in cell for cell in cells):
         return "its cells look like paths without an ending. Name one .npy file in each."
+    words = header.casefold()
+    if words in NAMED_MODALITIES or any(words in names for names in _ALIASES):
+        return (
+            "its cells name no feature files. Features of a modality are read from .npy files."
+        )
     return ""
 
 

@@ -220,16 +220,6 @@ class SequenceHeader:
         return header
 
     @property
-    def has_time(self) -> bool:
-        """Whether there are frames to pool, not one fixed-size feature."""
-        return len(self.shape) == 2
-
-    @property
-    def n_frames(self) -> int:
-        """Number of frames; 0 without a time axis."""
-        return self.shape[0] if self.has_time else 0
-
-    @property
     def n_dims(self) -> int:
         """Number of dimensions of one frame, or of the whole fixed-size feature."""
         return self.shape[-1]
