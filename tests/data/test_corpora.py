@@ -98,12 +98,13 @@ def test_files_have_the_shapes_of_the_task(table, rows):
     for row in rows:
         audio = read_header(table.parent / row["acoustic_features"][1:])
         text = read_header(table.parent / row["lexical_features"][1:])
-        assert audio.n_dims == SMALL["audio"]
-        assert 20 <= audio.n_frames <= 120
+        n_frames, n_dims = audio.shape
+        assert n_dims == SMALL["audio"]
+        assert 20 <= n_frames <= 120
         assert text.shape == (SMALL["text"],)
         if row["visual_features"]:
             visual = read_header(table.parent / row["visual_features"][1:])
-            assert visual.shape == (audio.n_frames, SMALL["visual"])
+            assert visual.shape == (n_frames, SMALL["visual"])
 
 
 def test_files_are_those_of_numpy(table, rows):
@@ -308,7 +309,7 @@ def test_a_corpus_that_cannot_be_completed_leaves_nothing(tmp_path, monkeypatch,
     def fail(*_args):
         raise stop
 
-    monkeypatch.setattr(corpora, "_write_table", fail)
+    monkeypatch.setattr(corpora, "_write_marker", fail)
     with pytest.raises(type(stop), match="No space left" if stop.args else None):
         make_corpus(tmp_path / "demo", n_utterances=40, dims=SMALL)
     assert list(tmp_path.iterdir()) == []

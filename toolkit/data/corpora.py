@@ -187,7 +187,11 @@ def make_corpus(
     draft.mkdir()
     try:
         rows = _write_features(draft, utterances, n_dims, seed, progress)
-        _write_table(draft / "dataset.csv", rows)
+        names = "file_name_list", "speakers", *_COLUMNS.values(), "emotion_labels", "label_name"
+        with (draft / "dataset.csv").open("w", encoding="utf-8", newline="") as file:
+            # The original has blanks after the commas of its first line, no names of classes.
+            file.write(", ".join(names) + "\n")
+            csv.writer(file, lineterminator="\n").writerows(rows)
         _write_marker(draft / GENERATED_MARKER, n_dims, len(utterances), seed)
         _check_free(folder)  # again, since writing takes minutes
         if folder.exists():  # perhaps the working folder, so it is not replaced
@@ -345,14 +349,6 @@ def _write_npy(path: Path, array: _Frames) -> None:
         file.write(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little"))
         file.write(header.ljust(117).encode("ascii") + b"\n")
         file.write(array.astype("<f4", copy=False).data)
-
-
-def _write_table(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    names = ("file_name_list", "speakers", *_COLUMNS.values(), "emotion_labels", "label_name")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        # The original has blanks after the commas of its first line, and no names of classes.
-        file.write(", ".join(names) + "\n")
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _write_marker(path: Path, n_dims: Mapping[str, int], n_utterances: int, seed: int) -> None:

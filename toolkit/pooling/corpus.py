@@ -277,7 +277,9 @@ def _fill_rows(
     def pool_files(rows: Iterable[int]) -> list[_Record | str | None]:
         return [_pool_file(job, row, reader, values, older) for row in rows]
 
-    several = job.n_threads > 1 and (_are_large(job.paths) or has_recordings(job.paths))
+    first_sizes = [_stat_file(path)[0] for path in job.paths[:64] if path is not None]
+    large = sum(first_sizes) >= _WORTH_A_THREAD * len(first_sizes)
+    several = job.n_threads > 1 and (large or has_recordings(job.paths))
     size = _FILES_PER_TASK if several else 1  # of one thread, so that progress follows each
     tasks = [rows[first : first + size] for first in rows[::size]]
     results: list[_Record | str | None] = []
@@ -295,12 +297,6 @@ def _fill_rows(
     rate = megabytes / max(time.perf_counter() - start, 1e-9)
     logger.debug("%s: %.0f MB pooled at %.0f MB/s", job.modality, megabytes, rate)
     return results
-
-
-def _are_large(paths: Sequence[Path | None]) -> bool:
-    """Whether the first files are, on the whole, worth a thread."""
-    sizes = [_stat_file(path)[0] for path in paths[:64] if path is not None]
-    return sum(sizes) >= _WORTH_A_THREAD * len(sizes)
 
 
 def _pool_file(
