@@ -22,7 +22,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.headers import LONGEST_HEADER, SequenceError, SequenceHeader
+from toolkit.data.headers import FIRST_READ, SequenceError, SequenceHeader
 from toolkit.data.roles import ROLES
 
 NAMES = "names"
@@ -172,8 +172,8 @@ def _read_npz(member: _Member, path: Path | str) -> NDArray[Any]:
     def read_start(name: str) -> tuple[bytes, SequenceHeader]:
         packed, entry = _read_packed(entries[name], member.file, path), entries[name]
         # The header alone first: the size of the array is checked before it is expanded.
-        start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
-        return packed, SequenceHeader.parse(start, entry.file_size, path, more=lambda _: b"")
+        start = _unpack(entry, packed, FIRST_READ, path)
+        return packed, SequenceHeader.parse(start, entry.file_size, path)
 
     name = _resolve_member(entries, path, lambda name: read_start(name)[1].shape)
     entry, (packed, header) = entries[name], read_start(name)

@@ -3,7 +3,7 @@
 import ast
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -133,7 +133,7 @@ def _parse_type(descr: object, path: Path | str) -> np.dtype[Any]:
 # A header of plain numbers takes under 130 bytes; 10,000 is numpy's own bound on what is
 # safe to hand to ast.literal_eval. Four length bytes could announce 4 GB.
 LONGEST_HEADER = 10_000
-
+FIRST_READ = LONGEST_HEADER + 12  # with the bytes before the header
 
 # Real features shrink to a half or a tenth; zeros shrink to a thousandth and fill the memory.
 _MOST_EXPANDED = 256 << 20
@@ -155,10 +155,8 @@ class SequenceHeader:
     offset: int
 
     @classmethod
-    def parse(
-        cls, start: bytes, size: int, path: Path | str, *, more: Callable[[int], bytes]
-    ) -> Self:
-        """Parse and check a header in a file of `size` bytes; `more` reads on after `start`."""
+    def parse(cls, start: bytes, size: int, path: Path | str) -> Self:
+        """Parse and check the header in the first bytes, FIRST_READ, of a file of `size`."""
         if not start.startswith(_MAGIC):
             raise SequenceError(f"{path} {_describe_other(start)}.")
         version = tuple(start[6:8])
@@ -175,8 +173,6 @@ class SequenceHeader:
                 "needs about 120. Copy the file again, or save its array alone with np.save."
             )
         end = begin + length
-        if end > len(start):
-            start += more(end - len(start))
         if len(start) < end or len(start) < begin:
             raise SequenceError(
                 f"{path} is cut short inside its header; copy or write the file again."

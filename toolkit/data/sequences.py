@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from toolkit.data.audio import extract_features, is_recording
 from toolkit.data.containers import CONTAINER_EXTENSIONS, is_table, read_member, split_member
-from toolkit.data.headers import SequenceError, SequenceHeader
+from toolkit.data.headers import FIRST_READ, SequenceError, SequenceHeader
 from toolkit.data.tables import NumberTable
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
 """File name endings of feature files, which make a column of the table a modality."""
 
-_FIRST_READ = 512
 # O_NONBLOCK: opening a pipe without a writer would wait for ever.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -156,15 +155,11 @@ def _open(path: Path | str) -> tuple[FileIO, int]:
 
 
 def _parse(file: FileIO, size: int, path: Path | str) -> SequenceHeader:
-    start = _read(file, _FIRST_READ, path)
-    return SequenceHeader.parse(start, size, path, more=lambda n: _read(file, n, path))
-
-
-def _read(file: FileIO, n_bytes: int, path: Path | str) -> bytes:
     try:
-        return file.read(n_bytes)
+        start = file.read(FIRST_READ)
     except OSError as error:
         raise SequenceError(f"{path} cannot be read: {error}.") from error
+    return SequenceHeader.parse(start, size, path)
 
 
 def _fill(file: FileIO, buffer: memoryview, path: Path | str) -> None:
