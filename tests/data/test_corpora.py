@@ -505,12 +505,15 @@ def test_the_product_of_two_neighbours_is_a_cue_and_each_alone_has_a_random_sign
 
 
 @pytest.mark.parametrize("kind", ["threshold", "product"])
-def test_a_class_moves_what_is_planted_for_trees_by_its_gain(kind):
+def test_a_class_moves_what_is_planted_for_trees_by_its_gain(kind, monkeypatch):
     block, dims = planted_dims(kind)
     one = utterance(1)
-    blocks = [replace(block, gain=gain) for gain in (0.0, 1.0, 3.0)]
 
-    none, small, large = (_make_features(0, "text", N_DIMS, one, [each]) for each in blocks)
+    def make(gain):
+        monkeypatch.setattr(corpora, "PLANTED", {"text": [replace(block, gain=gain)]})
+        return _make_features(0, "text", N_DIMS, one)
+
+    none, small, large = map(make, (0.0, 1.0, 3.0))
 
     assert set(np.flatnonzero(small != none).tolist()) <= set(dims)
     assert (small != none)[dims].any()
