@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from toolkit.data.audio import RECORDINGS, find_sources, is_recording, name_clips
 from toolkit.data.containers import is_table, missing_dependency, split_member
-from toolkit.data.csv_table import CONTROL, Problems, Rows
+from toolkit.data.csv_table import CONTROL, Problems
 from toolkit.data.feature_folder import (
     OTHER_FILE,
     FeatureFolder,
@@ -292,16 +292,11 @@ def locate_files(
             paths[modality] = tuple(source if rows.cells[i][position] else None for i in kept)
             continue
         else:
+            is_sound = modality in extract
             paths[modality], n_absent = _locate_column(
-                rows,
-                kept,
-                position,
-                folder,
-                utterance=table.roles.get("utterance"),
-                is_sound=modality in extract,
-                allow_missing=allow_missing,
+                table, kept, position, folder, is_sound=is_sound, allow_missing=allow_missing
             )
-            if modality in extract:
+            if is_sound:
                 clips = name_clips(table, kept, modality, extract[modality], paths[modality])
                 paths[modality] = clips
             if modality in frames_columns:
@@ -339,19 +334,19 @@ def _choose_columns(
 
 
 def _locate_column(
-    rows: Rows,
+    table: Columns,
     kept: Sequence[int],
     position: int,
     folder: FeatureFolder,
     *,
-    utterance: int | None,
     is_sound: bool,
     allow_missing: bool,
 ) -> tuple[tuple[Path | None, ...], int]:
     """Find the feature files of one column, and count those that do not exist.
 
-    Rows that share a container take the array named as the id in column `utterance`.
+    Rows that share a container take the array named as the id.
     """
+    rows, utterance = table.rows, table.roles.get("utterance")
     header, problems = rows.header[position], rows.problems
     n_rows = Counter(rows.column(position))  # of all rows, also of excluded classes
     sentences = {sentence for cell in n_rows if (sentence := missing_dependency(cell))}

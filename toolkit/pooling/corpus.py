@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -359,12 +360,9 @@ class _Reader(threading.local):
 
 def _find_kind(paths: Iterable[Path | None]) -> tuple[int, int]:
     """Axes and dimensions of the first file that can be read."""
-    for path in paths:
-        if path is not None:
-            try:
-                header = read_header(path)
-            except SequenceError:
-                continue
+    for path in filter(None, paths):
+        with suppress(SequenceError):
+            header = read_header(path)
             return len(header.shape), header.n_dims
     return 2, 0
 
