@@ -22,7 +22,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.headers import FIRST_READ, SequenceError, SequenceHeader
+from toolkit.data.headers import FIRST_READ, LEAVE_EMPTY, SequenceError, SequenceHeader
 from toolkit.data.roles import ROLES
 
 NAMES = "names"
@@ -139,10 +139,7 @@ def file_signature(file: Path) -> tuple[str, int, int, int]:
     try:
         status = os.stat(file)  # noqa: PTH116  (called for every array)
     except FileNotFoundError as error:
-        raise SequenceError(
-            f"{file} does not exist. Leave its cell in the table empty if the modality is "
-            "missing there."
-        ) from error
+        raise SequenceError(f"{file} does not exist. {LEAVE_EMPTY}") from error
     except (OSError, ValueError) as error:  # the latter for a null character in the name
         raise SequenceError(f"{file} cannot be opened: {error}.") from error
     return str(file), status.st_ino, status.st_size, status.st_mtime_ns
@@ -458,10 +455,7 @@ def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any
     group, row = index.rows[name][0]
     value = index.read_group(group, path)[row]
     if not value.is_valid:
-        raise SequenceError(
-            f"{path} is null. Leave its cell in the table empty if the modality is missing "
-            "there."
-        )
+        raise SequenceError(f"{path} is null. {LEAVE_EMPTY}")
     return value.values
 
 

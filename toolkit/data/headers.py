@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+LEAVE_EMPTY = "Leave its cell in the table empty if the modality is missing there."
 _MAGIC = b"\x93NUMPY"
 
 # The form that numpy writes takes this fast path: np.load costs 87 us per small file.
@@ -267,6 +268,5 @@ class SequenceHeader:
             )
         if shape[0] == 0:
             raise SequenceError(
-                f"{path} has no frames, shape {shape}; expected at least one. Leave its cell "
-                "in the table empty if the modality is missing there."
+                f"{path} has no frames, shape {shape}; expected at least one. {LEAVE_EMPTY}"
             )

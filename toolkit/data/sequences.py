@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.audio import extract_features, is_recording
 from toolkit.data.containers import CONTAINER_EXTENSIONS, is_table, read_member, split_member
-from toolkit.data.headers import FIRST_READ, SequenceError, SequenceHeader
+from toolkit.data.headers import FIRST_READ, LEAVE_EMPTY, SequenceError, SequenceHeader
 from toolkit.data.tables import NumberTable
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
@@ -134,10 +134,7 @@ def _open(path: Path | str) -> tuple[FileIO, int]:
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except FileNotFoundError as error:
-        raise SequenceError(
-            f"{path} does not exist. Leave its cell in the table empty if the modality is "
-            "missing there."
-        ) from error
+        raise SequenceError(f"{path} does not exist. {LEAVE_EMPTY}") from error
     except PermissionError as error:
         if Path(path).is_dir():  # Windows denies permission to open folders
             raise SequenceError(f"{path} is a folder; expected a .npy file.") from error
