@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 # Lower-case words joined by single underscores, so that two underscores part the name and
 # both boosters accept it (XGBoost rejects brackets, LightGBM rewrites white space).
 WORD = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
+_EXPECTED = "lower-case words of letters and digits joined by single underscores"
 _NAME = re.compile(rf"({WORD})__({WORD})__([0-9]{{4,}})")
 
 
@@ -58,10 +59,7 @@ class FeatureName:
     def __post_init__(self) -> None:
         for part in (self.modality, self.statistic):
             if not re.fullmatch(WORD, part):
-                raise ValueError(
-                    f"A feature name cannot hold {part!r}; expected lower-case words of "
-                    "letters and digits joined by single underscores."
-                )
+                raise ValueError(f"A feature name cannot hold {part!r}; expected {_EXPECTED}.")
         if self.dimension < 0:
             raise ValueError(f"A dimension counts from 0, got {self.dimension}.")
 
@@ -391,10 +389,7 @@ def register_statistic(name: str, function: _Statistic) -> None:
     >>> unregister_statistic("energy")
     """
     if not re.fullmatch(WORD, name):
-        raise ValueError(
-            f"A statistic cannot be named {name!r}; expected lower-case words of letters and "
-            "digits joined by single underscores."
-        )
+        raise ValueError(f"A statistic cannot be named {name!r}; expected {_EXPECTED}.")
     if name in STATISTICS or name in PRESETS or name in UNTIMED:
         raise ValueError(f"The name {name!r} is already taken; choose another.")
     _STATISTICS[name] = function
