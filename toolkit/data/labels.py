@@ -247,15 +247,7 @@ def _resolve_selection(
 
 
 def canonical_name(name: str) -> str:
-    """Give the form that all spellings of a name share.
-
-    Examples
-    --------
-    >>> canonical_name("Ann\u00a0 B") == canonical_name("ann b") == "annb"
-    True
-    >>> canonical_name("01.0"), canonical_name("-0"), canonical_name("Subj02")
-    ('1', '0', 'subj2')
-    """
+    """Give the form that all spellings of a name share: of ``01.0`` 1, of ``Ann B`` annb."""
     text, before = name, None
     while text != before:  # a mark may join the letter before a space that was removed
         before, text = text, _strip_marks(text)

@@ -335,11 +335,6 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
 
     They are keys of :data:`STATISTICS`, in the order of `spec`. No name, an unknown one and one
     that is asked for twice raise ValueError.
-
-    Examples
-    --------
-    >>> resolve_statistics("p90, slope")
-    ('p90', 'slope')
     """
     words = spec.split(",") if isinstance(spec, str) else list(spec)
     names: list[str] = []
@@ -473,14 +468,6 @@ def clean_frames(
       ``interpolate`` fills each dimension linearly over the frame number from its finite frames
       and holds its ends. ``refuse`` raises NonFiniteError, which names the first such frame.
     - missing: Whether ``refuse`` takes dimensions without any finite frame as missing.
-
-    Examples
-    --------
-    >>> frames = np.array([[1.0, 5.0], [np.nan, 6.0], [3.0, 7.0]])
-    >>> clean_frames(frames, "drop").frames.tolist()
-    [[1.0, 5.0], [3.0, 7.0]]
-    >>> clean_frames(frames, "interpolate").frames.tolist()
-    [[1.0, 5.0], [2.0, 6.0], [3.0, 7.0]]
     """
     check_frames_policy(policy)
     finite = np.isfinite(frames)
