@@ -189,7 +189,7 @@ def make_corpus(
         rows = _write_features(draft, utterances, n_dims, seed, progress)
         names = "file_name_list", "speakers", *_COLUMNS.values(), "emotion_labels", "label_name"
         with (draft / "dataset.csv").open("w", encoding="utf-8", newline="") as file:
-            # The original has blanks after the commas of its first line, no names of classes.
+            # The original has blanks after commas of its first line, and no names of classes.
             file.write(", ".join(names) + "\n")
             csv.writer(file, lineterminator="\n").writerows(rows)
         _write_marker(draft / GENERATED_MARKER, n_dims, len(utterances), seed)

@@ -281,7 +281,7 @@ def _fill_rows(
     first_sizes = [_stat_file(path)[0] for path in job.paths[:64] if path is not None]
     large = sum(first_sizes) >= _WORTH_A_THREAD * len(first_sizes)
     several = job.n_threads > 1 and (large or has_recordings(job.paths))
-    size = _FILES_PER_TASK if several else 1  # of one thread, so that progress follows each
+    size = _FILES_PER_TASK if several else 1  # so that progress follows each
     tasks = [rows[first : first + size] for first in rows[::size]]
     results: list[_Record | str | None] = []
     start = time.perf_counter()
