@@ -18,11 +18,12 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from toolkit.data import Manifest, make_corpus, read_manifest
+from toolkit.data import Manifest, corpora, make_corpus, read_manifest
 from toolkit.data.corpora import CLASSES, PLANTED, _compose, _make_features
 from toolkit.models import Features
 from toolkit.pooling import PRESETS, pool_frames
@@ -53,9 +54,11 @@ def plant_one(manifest: Manifest, modality: str, blocks: list) -> Features:
         raise ValueError("The manifest is not that of a generated corpus of this size.")
     statistics = ("value",) if modality == "text" else PRESETS["rich"]
     rows = []
-    for name in manifest.utterances:
-        frames = _make_features(0, modality, DIMS[modality], utterances[name], blocks)
-        rows.append(frames if modality == "text" else pool_frames(frames, statistics).ravel())
+    with patch.object(corpora, "PLANTED", {modality: blocks}):
+        for name in manifest.utterances:
+            frames = _make_features(0, modality, DIMS[modality], utterances[name])
+            row = frames if modality == "text" else pool_frames(frames, statistics).ravel()
+            rows.append(row)
     names = [f"{modality}__{s}__{i:04d}" for s in statistics for i in range(DIMS[modality])]
     columns = np.arange(len(names))
     means = columns[: DIMS[modality]]  # the mean is the first statistic of the preset

@@ -73,8 +73,7 @@ def test_an_array_is_found_by_its_name(container):
         sequence = read_sequence(f"{container}#{name}")
 
         assert_array_equal(sequence, ARRAYS[name])
-        header = read_header(f"{container}#{name}")
-        assert (header.shape, header.has_time) == (sequence.shape, True)
+        assert read_header(f"{container}#{name}").shape == sequence.shape
     assert sequence.flags.c_contiguous
     assert sequence.flags.writeable
 

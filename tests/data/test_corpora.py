@@ -98,12 +98,13 @@ def test_files_have_the_shapes_of_the_task(table, rows):
     for row in rows:
         audio = read_header(table.parent / row["acoustic_features"][1:])
         text = read_header(table.parent / row["lexical_features"][1:])
-        assert audio.n_dims == SMALL["audio"]
-        assert 20 <= audio.n_frames <= 120
+        n_frames, n_dims = audio.shape
+        assert n_dims == SMALL["audio"]
+        assert 20 <= n_frames <= 120
         assert text.shape == (SMALL["text"],)
         if row["visual_features"]:
             visual = read_header(table.parent / row["visual_features"][1:])
-            assert visual.shape == (audio.n_frames, SMALL["visual"])
+            assert visual.shape == (n_frames, SMALL["visual"])
 
 
 def test_files_are_those_of_numpy(table, rows):
@@ -308,7 +309,7 @@ def test_a_corpus_that_cannot_be_completed_leaves_nothing(tmp_path, monkeypatch,
     def fail(*_args):
         raise stop
 
-    monkeypatch.setattr(corpora, "_write_table", fail)
+    monkeypatch.setattr(corpora, "_write_marker", fail)
     with pytest.raises(type(stop), match="No space left" if stop.args else None):
         make_corpus(tmp_path / "demo", n_utterances=40, dims=SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -504,12 +505,15 @@ def test_the_product_of_two_neighbours_is_a_cue_and_each_alone_has_a_random_sign
 
 
 @pytest.mark.parametrize("kind", ["threshold", "product"])
-def test_a_class_moves_what_is_planted_for_trees_by_its_gain(kind):
+def test_a_class_moves_what_is_planted_for_trees_by_its_gain(kind, monkeypatch):
     block, dims = planted_dims(kind)
     one = utterance(1)
-    blocks = [replace(block, gain=gain) for gain in (0.0, 1.0, 3.0)]
 
-    none, small, large = (_make_features(0, "text", N_DIMS, one, [each]) for each in blocks)
+    def make(gain):
+        monkeypatch.setattr(corpora, "PLANTED", {"text": [replace(block, gain=gain)]})
+        return _make_features(0, "text", N_DIMS, one)
+
+    none, small, large = map(make, (0.0, 1.0, 3.0))
 
     assert set(np.flatnonzero(small != none).tolist()) <= set(dims)
     assert (small != none)[dims].any()

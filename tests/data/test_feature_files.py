@@ -3,6 +3,7 @@ import os
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
+from toolkit.data.csv_table import Problems
 from toolkit.data.feature_files import _name_modality, _resolve_modality
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 
@@ -383,6 +384,13 @@ def test_names_of_systems_are_refused(header):
         _name_modality(header)
 
 
+def resolve(name, known):
+    problems = Problems("dataset.csv")
+    found = _resolve_modality(name, known, problems)
+    problems.raise_any()
+    return found
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -398,27 +406,27 @@ def test_names_of_systems_are_refused(header):
     ],
 )
 def test_aliases_find_the_task_s_modalities(name, expected):
-    assert _resolve_modality(name, ("visual", "audio", "text")) == expected
+    assert resolve(name, ("visual", "audio", "text")) == expected
 
 
 def test_a_name_that_exists_means_itself():
-    assert _resolve_modality("audio", ("audio", "speech")) == "audio"
-    assert _resolve_modality("speech", ("audio", "speech")) == "speech"
-    assert _resolve_modality("face", ("audio", "video")) == "video"
+    assert resolve("audio", ("audio", "speech")) == "audio"
+    assert resolve("speech", ("audio", "speech")) == "speech"
+    assert resolve("face", ("audio", "video")) == "video"
 
 
 def test_an_ambiguous_alias_is_refused():
     with pytest.raises(ValueError, match="'acoustic' could mean 'audio', 'speech'"):
-        _resolve_modality("acoustic", ("audio", "speech"))
+        resolve("acoustic", ("audio", "speech"))
 
 
 def test_an_unknown_modality_is_refused_with_those_there_are():
     with pytest.raises(
         ValueError, match=r"'txt'; did you mean 'text'\? .* are 'visual', 'text'"
     ):
-        _resolve_modality("txt", ("visual", "text"))
+        resolve("txt", ("visual", "text"))
     with pytest.raises(ValueError, match=r"no modality 'audio'; the modalities are 'visual'"):
-        _resolve_modality("audio", ("visual",))
+        resolve("audio", ("visual",))
 
 
 @pytest.mark.parametrize("cell", ["nan", "NA", "None", "null", "-"])

@@ -1,5 +1,6 @@
 """Contributions by the fast path against the definition and the boosters' own."""
 
+import re
 import tracemalloc
 
 import lightgbm as lgb
@@ -145,6 +146,18 @@ def test_missing_values_follow_zero_where_none_were_seen_in_training(kind, train
     shares = Explainer.of(booster).explain(asked)
 
     assert_allclose(shares, booster.contributions(asked), rtol=0, atol=1e-6)
+
+
+def test_a_split_between_present_and_missing_values_is_explained(kind, train, rows):
+    X = rows[0].copy()
+    X[rows[1] == 1, :3] = np.nan
+    booster = train(kind, X=X, params={})
+    assert bool(re.search(rb"[= ]inf\b", booster.to_bytes())) == (kind == "lightgbm")
+    X[::2, :3] = 1e30
+
+    shares = Explainer.of(booster).explain(X)
+
+    assert_allclose(shares, booster.contributions(X), rtol=0, atol=1e-6)
 
 
 def test_values_at_a_threshold_go_where_the_booster_sends_them(kind, train):

@@ -72,6 +72,11 @@ LIGHTGBM_FAULTS = {
     "no leaves": ("num_leaves", lambda _: "0"),
     "a leaf that is no number": ("leaf_value", put("nan")),
     "an infinite threshold": ("threshold", put("1e999")),
+    "present values on both sides of infinity": ("threshold", put("inf")),
+    "a control character between thresholds": (
+        "threshold",
+        lambda line: line.replace(" ", "\x1c"),
+    ),
     "a categorical split": ("decision_type", put(1)),
     "categories": ("num_cat", lambda _: "1"),
     "linear leaves": ("is_linear", lambda _: "1"),
@@ -280,6 +285,22 @@ def test_every_true_model_is_read(kind, number, sample, names, tmp_path):
 
     loaded = FittedBooster.load(tmp_path / "final")
 
+    assert np.array_equal(loaded.predict_proba(X), booster.predict_proba(X))
+
+
+@pytest.mark.parametrize("kind", ["lightgbm", "xgboost"])
+def test_a_split_between_present_and_missing_values_is_read(kind, sample, names, tmp_path):
+    X, y = sample
+    X = X.copy()
+    X[y == 1, :6] = np.nan  # one class lacks a modality: only its absence matters
+    booster = fit(kind, (X, y), names)
+    # LightGBM writes the split as a threshold that no value exceeds.
+    assert bool(re.search(rb"[= ]inf\b", booster.to_bytes())) == (kind == "lightgbm")
+    booster.save(tmp_path / "final")
+
+    loaded = FittedBooster.load(tmp_path / "final")
+
+    X[::2, :6] = np.float32(3e38)
     assert np.array_equal(loaded.predict_proba(X), booster.predict_proba(X))
 
 

@@ -124,6 +124,10 @@ def test_presets_are_as_documented():
     assert set(PRESETS["full"]) == set(STATISTICS)
 
 
+def test_names_in_a_text_keep_their_order():
+    assert resolve_statistics("p90, slope") == ("p90", "slope")
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [("median", "median"), ("mean,mean", "mean"), ("", "statistic")],

@@ -12,6 +12,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -304,16 +305,15 @@ def extract_features(path: Path | str) -> NDArray[np.float32]:
     smile, columns, version = _load_extractor(extractor)
     key = checksum(sound.samples, f"{sound.rate} {extractor} {version}".encode())
     kept = cache_folder() / "extracted" / f"{key}.npz"
-    try:
-        features = read_member(f"{kept}#features", numbers=True)[1]
-    except SequenceError:  # not kept yet, or damaged
-        features = smile(sound.samples, sound.rate)[0, columns].T
-        features = features[0] if extractor.endswith("functionals") else features
-        content = io.BytesIO()
-        np.savez(content, features=np.ascontiguousarray(features, np.float32))
-        with _writing:  # threads may have the same samples
-            write_bytes(kept, content.getvalue())
-    assert features is not None
+    with suppress(SequenceError):  # not kept yet, or damaged
+        return read_member(f"{kept}#features")
+    numbers = smile(sound.samples, sound.rate)[0, columns].T
+    numbers = numbers[0] if extractor.endswith("functionals") else numbers
+    features: NDArray[np.float32] = np.ascontiguousarray(numbers, np.float32)
+    content = io.BytesIO()
+    np.savez(content, features=features)
+    with _writing:  # threads may have the same samples
+        write_bytes(kept, content.getvalue())
     return features
 
 

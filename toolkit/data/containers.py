@@ -22,11 +22,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.headers import (
-    LONGEST_HEADER,
-    SequenceError,
-    SequenceHeader,
-)
+from toolkit.data.headers import FIRST_READ, LEAVE_EMPTY, SequenceError, SequenceHeader
 from toolkit.data.roles import ROLES
 
 NAMES = "names"
@@ -44,9 +40,6 @@ _MEMBER = re.compile(
 _CSD_NAME = re.compile(r"[^/]*/data/([^/]*)/features")
 _LOCAL_HEADER = 30  # bytes before the name of a zip entry
 _MOST_NAMES, _DEEPEST = 1000, 8  # data sets listed of an HDF5 file, and their groups
-
-# The numbers are None if only the header is read.
-_HeaderAndNumbers = tuple[SequenceHeader, NDArray[Any] | None]
 
 
 class _Member(NamedTuple):
@@ -146,10 +139,7 @@ def file_signature(file: Path) -> tuple[str, int, int, int]:
     try:
         status = os.stat(file)  # noqa: PTH116  (called for every array)
     except FileNotFoundError as error:
-        raise SequenceError(
-            f"{file} does not exist. Leave its cell in the table empty if the modality is "
-            "missing there."
-        ) from error
+        raise SequenceError(f"{file} does not exist. {LEAVE_EMPTY}") from error
     except (OSError, ValueError) as error:  # the latter for a null character in the name
         raise SequenceError(f"{file} cannot be opened: {error}.") from error
     return str(file), status.st_ino, status.st_size, status.st_mtime_ns
@@ -159,34 +149,32 @@ def file_signature(file: Path) -> tuple[str, int, int, int]:
 _LONGEST_NAME, _LONGEST_ID, _MOST_ROWS, _LARGEST_CHUNK = 80, 1_000, 10_000_000, 1 << 24
 
 
-def read_member(path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
-    """Read and check the header of one array, and its numbers in the type of the file."""
+def read_member(path: Path | str) -> NDArray[Any]:
+    """Read one array in the type of the file, its header checked first."""
     member = split_member(path)
     if member is None:
         raise SequenceError(f"{path} names no array in a file of many.")
     ending = member.file.suffix.casefold()
     library = _import_library(ending)
     if ending == ".npz":
-        return _read_npz(member, path, numbers=numbers)
+        return _read_npz(member, path)
     if ending == ".parquet":
-        return _read_parquet(member, path, numbers=numbers)
-    return _read_hdf5(library, member, path, numbers=numbers)
+        return _read_parquet(member, path)
+    return _read_hdf5(library, member, path)
 
 
-def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+def _read_npz(member: _Member, path: Path | str) -> NDArray[Any]:
     entries = _load_entries(file_signature(member.file))
 
     def read_start(name: str) -> tuple[bytes, SequenceHeader]:
         packed, entry = _read_packed(entries[name], member.file, path), entries[name]
         # The header alone first: the size of the array is checked before it is expanded.
-        start = _unpack(entry, packed, LONGEST_HEADER + 20, path)
-        return packed, SequenceHeader.parse(start, entry.file_size, path, more=lambda _: b"")
+        start = _unpack(entry, packed, FIRST_READ, path)
+        return packed, SequenceHeader.parse(start, entry.file_size, path)
 
     name = _resolve_member(entries, path, lambda name: read_start(name)[1].shape)
     entry, (packed, header) = entries[name], read_start(name)
     SequenceHeader.of_array(header.shape, header.dtype, len(packed), path)
-    if not numbers:
-        return header, None
     # One byte more than announced, so that a longer entry is noticed.
     content = _unpack(entry, packed, entry.file_size + 1, path)
     if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
@@ -195,8 +183,8 @@ def _read_npz(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAnd
         )
     flat = np.frombuffer(content, header.dtype, offset=header.offset)
     if header.fortran_order:
-        return header, flat.reshape(header.shape[::-1]).T
-    return header, flat.reshape(header.shape)
+        return flat.reshape(header.shape[::-1]).T
+    return flat.reshape(header.shape)
 
 
 @lru_cache(maxsize=4)  # listing takes long
@@ -245,9 +233,7 @@ def _unpack(entry: ZipInfo, packed: bytes, most: int, path: Path | str) -> bytes
         ) from error
 
 
-def _read_hdf5(
-    h5py: Any, member: _Member, path: Path | str, *, numbers: bool
-) -> _HeaderAndNumbers:
+def _read_hdf5(h5py: Any, member: _Member, path: Path | str) -> NDArray[Any]:
     file_signature(member.file)  # h5py does not distinguish absent files from damaged ones
     try:
         with h5py.File(member.file, "r") as root:
@@ -266,9 +252,8 @@ def _read_hdf5(
                     f"{path} keeps {found.nbytes:,} bytes in chunks of {chunk:,}; write the "
                     "file again, with chunks no larger than the array."
                 )
-            stored = found.id.get_storage_size()
-            header = SequenceHeader.of_array(found.shape, dtype, stored, path)
-            return header, np.asarray(found[...]) if numbers else None
+            SequenceHeader.of_array(found.shape, dtype, found.id.get_storage_size(), path)
+            return np.asarray(found[...])
     except (OSError, RuntimeError, KeyError) as error:
         raise SequenceError(
             f"{path} cannot be read as HDF5: {error}. Copy or write the file again."
@@ -347,19 +332,17 @@ def _iterate_datasets(h5py: Any, group: Any) -> Iterator[str]:
 class _ParquetIndex:
     """The row group and row of each id of a Parquet file, and the row group read last."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, signature: tuple[Any, ...]) -> None:
         from pyarrow import parquet  # noqa: PLC0415  (an extra)
 
-        self.file = file
-        # Text stays a dictionary, which a few bytes may name millions of times.
-        names = ROLES["utterance"]
+        self.file = file = Path(signature[0])
         with parquet.ParquetFile(file) as source:
-            texts = [n for n in source.schema_arrow.names if n.casefold() in names]
-        with parquet.ParquetFile(file, read_dictionary=texts) as source:
             schema, self.n_groups = source.schema_arrow, source.metadata.num_row_groups
-            self.lists = [field.name for field in schema if _is_list(field.type)]
-            ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
-            self.has_ids = bool(ids)
+        self.lists = [field.name for field in schema if _is_list(field.type)]
+        ids = [name for name in schema.names if name.casefold() in ROLES["utterance"]]
+        self.has_ids = bool(ids)
+        # Text stays a dictionary, which a few bytes may name millions of times.
+        with parquet.ParquetFile(file, read_dictionary=ids) as source:
             for field in schema:
                 _check_type(field, file)
             self.rows: dict[str, list[tuple[int, int]]] = {}
@@ -371,12 +354,6 @@ class _ParquetIndex:
                     self.rows.setdefault(name, []).append((group, row))
         self._of_thread = threading.local()  # threads read different groups
 
-    @staticmethod
-    @lru_cache(maxsize=4)  # listing takes long
-    def load(signature: tuple[Any, ...]) -> "_ParquetIndex":
-        """Index one version of a file, or take the index from the last ones."""
-        return _ParquetIndex(Path(signature[0]))
-
     def read_group(self, group: int, path: Path | str) -> Any:
         """Read the lists of one row group."""
         from pyarrow import parquet  # noqa: PLC0415  (an extra)
@@ -384,12 +361,19 @@ class _ParquetIndex:
         last: tuple[int, Any] = getattr(self._of_thread, "last", (-1, None))
         if last[0] != group:
             with parquet.ParquetFile(self.file) as source:
-                n_values, stored = _measure_group(source.metadata.row_group(group), self.lists)
+                found = source.metadata.row_group(group)
+                columns = [found.column(k) for k in range(found.num_columns)]
+                lists = [c for c in columns if c.path_in_schema.split(".")[0] in self.lists]
+                n_values = sum(column.num_values for column in lists)
+                stored = sum(column.total_compressed_size for column in lists)
                 # The type of the values is not known yet; float64 is the largest.
                 SequenceHeader.of_array((n_values,), np.dtype(np.float64), stored, path)
                 table = source.read_row_group(group, columns=self.lists)
             self._of_thread.last = last = group, table.column(0).combine_chunks()
         return last[1]
+
+
+_index_version = lru_cache(maxsize=4)(_ParquetIndex)  # listing takes long
 
 
 def _check_type(field: Any, file: Path) -> None:
@@ -432,11 +416,11 @@ def _check_ids(column: Any, file: Path) -> None:
             )
 
 
-def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _HeaderAndNumbers:
+def _read_parquet(member: _Member, path: Path | str) -> NDArray[Any]:
     from pyarrow import ArrowException  # noqa: PLC0415  (an extra)
 
     try:
-        index = _ParquetIndex.load(file_signature(member.file))
+        index = _index_version(file_signature(member.file))
         array = _to_array(_find_values(index, member, path), path)
     except (ArrowException, OSError, ValueError) as error:
         if isinstance(error, SequenceError):
@@ -444,8 +428,8 @@ def _read_parquet(member: _Member, path: Path | str, *, numbers: bool) -> _Heade
         raise SequenceError(
             f"{path} cannot be read as Parquet: {error}. Copy or write the file again."
         ) from error
-    header = SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path)
-    return header, array if numbers else None
+    SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path)
+    return array
 
 
 def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any:
@@ -471,10 +455,7 @@ def _find_values(index: _ParquetIndex, member: _Member, path: Path | str) -> Any
     group, row = index.rows[name][0]
     value = index.read_group(group, path)[row]
     if not value.is_valid:
-        raise SequenceError(
-            f"{path} is null. Leave its cell in the table empty if the modality is missing "
-            "there."
-        )
+        raise SequenceError(f"{path} is null. {LEAVE_EMPTY}")
     return value.values
 
 
@@ -499,16 +480,6 @@ def _to_array(values: Any, path: Path | str) -> NDArray[Any]:
         )
     flat = np.asarray(values.flatten().to_numpy(zero_copy_only=False))
     return flat.reshape(len(values), widths[0] if widths else 0)
-
-
-def _measure_group(group: Any, lists: list[str]) -> tuple[int, int]:
-    """Return the number of values in the lists of a row group, and their compressed bytes."""
-    columns = [group.column(k) for k in range(group.num_columns)]
-    columns = [column for column in columns if column.path_in_schema.split(".")[0] in lists]
-    return (
-        sum(column.num_values for column in columns),
-        sum(column.total_compressed_size for column in columns),
-    )
 
 
 def is_table(path: Path | str) -> bool:

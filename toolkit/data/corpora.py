@@ -187,7 +187,11 @@ def make_corpus(
     draft.mkdir()
     try:
         rows = _write_features(draft, utterances, n_dims, seed, progress)
-        _write_table(draft / "dataset.csv", rows)
+        names = "file_name_list", "speakers", *_COLUMNS.values(), "emotion_labels", "label_name"
+        with (draft / "dataset.csv").open("w", encoding="utf-8", newline="") as file:
+            # The original has blanks after commas of its first line, and no names of classes.
+            file.write(", ".join(names) + "\n")
+            csv.writer(file, lineterminator="\n").writerows(rows)
         _write_marker(draft / GENERATED_MARKER, n_dims, len(utterances), seed)
         _check_free(folder)  # again, since writing takes minutes
         if folder.exists():  # perhaps the working folder, so it is not replaced
@@ -347,14 +351,6 @@ def _write_npy(path: Path, array: _Frames) -> None:
         file.write(array.astype("<f4", copy=False).data)
 
 
-def _write_table(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    names = ("file_name_list", "speakers", *_COLUMNS.values(), "emotion_labels", "label_name")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        # The original has blanks after the commas of its first line, and no names of classes.
-        file.write(", ".join(names) + "\n")
-        csv.writer(file, lineterminator="\n").writerows(rows)
-
-
 def _write_marker(path: Path, n_dims: Mapping[str, int], n_utterances: int, seed: int) -> None:
     planted = {
         modality: [
@@ -406,17 +402,10 @@ def _draw_bells(stream: SFC64, shape: tuple[int, ...]) -> _Frames:
     return bells[:size].reshape(shape)
 
 
-def _make_features(
-    seed: int,
-    modality: str,
-    n_dims: int,
-    utterance: _Utterance,
-    blocks: Sequence[_PlantedBlock] | None = None,
-) -> _Frames:
+def _make_features(seed: int, modality: str, n_dims: int, utterance: _Utterance) -> _Frames:
     """Make the features of one utterance: (n_frames, n_dims), or (n_dims,) for text."""
     stream = _random_stream(seed, "features", modality, utterance.name)
-    blocks = PLANTED[modality] if blocks is None else blocks
-    movements = _move(stream, seed, modality, n_dims, utterance, blocks=blocks)
+    movements = _move(stream, seed, modality, n_dims, utterance)
     still = (
         np.float32(_PERSON) * _trait(seed, modality, n_dims, utterance.speaker)
         + np.float32(_SESSION) * _trait(seed, modality, n_dims, utterance.session)
@@ -504,19 +493,13 @@ def _shared_doubt(seed: int, name: str) -> _Frames:
 
 
 def _move(
-    stream: SFC64,
-    seed: int,
-    modality: str,
-    n_dims: int,
-    utterance: _Utterance,
-    *,
-    blocks: Sequence[_PlantedBlock],
+    stream: SFC64, seed: int, modality: str, n_dims: int, utterance: _Utterance
 ) -> list[tuple[str, slice, _Frames]]:
     """Draw the movement of each block: the cues of the class with noise, as it shows them."""
     cues = np.asarray(_CUES[utterance.label], dtype=np.float32)
     cues = cues + _shared_doubt(seed, utterance.name)
     movements = []
-    for block in blocks:
+    for block in PLANTED[modality]:
         own_doubt = np.float32(sqrt(block.doubt**2 - _SHARED_DOUBT**2))
         shown = cues + own_doubt * _draw_bells(stream, (3,))
         dims = block.dimensions(n_dims)

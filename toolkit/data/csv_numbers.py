@@ -114,26 +114,23 @@ def _parse_rows(  # noqa: PLR0917
     return row, n_hard
 
 
-class Cells:
-    """The numbers of the body of a CSV file, and the places of its other cells.
+def parse_cells(
+    body: bytes, separator: str, n_columns: int, dims: list[int]
+) -> tuple[Array, Array, Array, Array] | None:
+    """Parse the numbers of the body of a CSV file, and find its other cells.
 
-    - n_rows: -1 where the body needs another reader, as with rows of different length.
-    - lines: Line of each row, counted from 1.
-    - hard: Row, column, begin and end of cells that are not plain decimal numbers.
+    Gives the numbers; begin and end of each other cell; the line of each row, counted from 1;
+    and row, column, begin and end of cells that are not plain decimal numbers. It is None where
+    the body needs another reader, as with rows of different length.
     """
-
-    def __init__(self, body: bytes, separator: str, n_columns: int, dims: list[int]) -> None:
-        is_dim = np.zeros(n_columns, np.bool_)
-        is_dim[dims] = True
-        # A row has a byte per cell at least, so nothing here is larger than the file allows.
-        most = min(body.count(b"\n") + 1, len(body) // n_columns + 1)
-        self.numbers = np.empty((most, len(dims)))
-        self.spans = np.empty((most, n_columns - len(dims), 2), np.int64)
-        self.lines = np.empty(most, np.int64)
-        self.hard = np.empty((most * len(dims), 4), np.int64)
-        text = np.frombuffer(body, np.uint8)
-        found = self.numbers, self.spans, self.lines, self.hard
-        self.n_rows, n_hard = _parse_rows(text, ord(separator), is_dim, _TENS, *found)
-        n = max(self.n_rows, 0)
-        self.numbers, self.lines = self.numbers[:n], self.lines[:n]
-        self.spans, self.hard = self.spans[:n], self.hard[:n_hard]
+    is_dim = np.zeros(n_columns, np.bool_)
+    is_dim[dims] = True
+    # A row has a byte per cell at least, so nothing here is larger than the file allows.
+    most = min(body.count(b"\n") + 1, len(body) // n_columns + 1)
+    numbers = np.empty((most, len(dims)))
+    spans = np.empty((most, n_columns - len(dims), 2), np.int64)
+    lines = np.empty(most, np.int64)
+    hard = np.empty((most * len(dims), 4), np.int64)
+    text, found = np.frombuffer(body, np.uint8), (numbers, spans, lines, hard)
+    n, n_hard = _parse_rows(text, ord(separator), is_dim, _TENS, *found)
+    return None if n < 0 else (numbers[:n], spans[:n], lines[:n], hard[:n_hard])

@@ -132,6 +132,7 @@ class Rows:
     - blank: Row numbers of rows of bare delimiters.
     - n_broken: Number of rows left out because they have more or fewer fields than the header.
     - problems: Problems and warnings found so far; every check adds its own.
+    - folder: Folder of the file, where the paths in it begin.
     """
 
     header: tuple[str, ...]
@@ -140,17 +141,19 @@ class Rows:
     blank: tuple[int, ...]
     n_broken: int
     problems: Problems
+    folder: Path = Path()
 
     @classmethod
     def read(cls, source: Any) -> "Rows":
         """Read a comma-separated UTF-8 file, or a DataFrame, as text."""
         # Not by its type: the commands need no pandas to read a table.
         is_frame = hasattr(source, "to_csv")
-        problems = Problems("DataFrame" if is_frame else source.name)
+        path = Path("DataFrame" if is_frame else source)
+        problems = Problems(path.name)
         if is_frame:
             text: str = source.to_csv(index=False, lineterminator="\n")
         else:
-            text = _read_text(source, problems)
+            text = _read_text(path, problems)
             _check_delimiter(text, problems)
         header: tuple[str, ...] = ()
         numbers: list[int] = []
@@ -191,7 +194,8 @@ class Rows:
             problems.refuse(
                 "There is a header but no row below it; expected one row an utterance."
             )
-        return cls(header, tuple(numbers), tuple(cells), tuple(blank), n_broken, problems)
+        found = tuple(numbers), tuple(cells), tuple(blank)
+        return cls(header, *found, n_broken, problems, path.parent)
 
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""

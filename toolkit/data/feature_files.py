@@ -10,14 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from toolkit.data.audio import (
-    RECORDINGS,
-    find_sources,
-    is_recording,
-    name_clips,
-)
+from toolkit.data.audio import RECORDINGS, find_sources, is_recording, name_clips
 from toolkit.data.containers import is_table, missing_dependency, split_member
-from toolkit.data.csv_table import CONTROL, Problems, Rows
+from toolkit.data.csv_table import CONTROL, Problems
 from toolkit.data.feature_folder import (
     OTHER_FILE,
     FeatureFolder,
@@ -67,8 +62,8 @@ def _name_modality(header: str) -> str:
     return name
 
 
-def _resolve_modality(name: str, known: Sequence[str]) -> str:
-    """Find the modality that a user names, by its name or a synonym."""
+def _resolve_modality(name: str, known: Sequence[str], problems: Problems) -> str | None:
+    """Find the modality that a user names, by its name or a synonym; None after a problem."""
     key = name.strip().casefold()
     if key not in known:
         key = NAMED_MODALITIES.get(key, key).removesuffix("_features")
@@ -78,13 +73,14 @@ def _resolve_modality(name: str, known: Sequence[str]) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise ValueError(
-            f"Modality {name!r} could mean {', '.join(map(repr, matches))}; name one of these."
+        listed = ", ".join(map(repr, matches))
+        problems.add(f"Modality {name!r} could mean {listed}; name one of these.")
+    else:
+        problems.add(
+            f"There is no modality {name!r};{suggest(key, known)} the modalities are "
+            f"{', '.join(map(repr, known))}."
         )
-    raise ValueError(
-        f"There is no modality {name!r};{suggest(key, known)} the modalities are "
-        f"{', '.join(map(repr, known))}."
-    )
+    return None
 
 
 class Sources(NamedTuple):
@@ -216,24 +212,17 @@ def _explain_ignored(header: str, cells: Sequence[str]) -> str:
             f"{n_files:,} of {len(cells):,} cells end in {' or '.join(SEQUENCE_EXTENSIONS)}, "
             "and most do in a column that lists features."
         )
-    if advice := _explain_paths(cells):
-        return advice
-    words = header.casefold()
-    if words in NAMED_MODALITIES or any(words in names for names in _ALIASES):
-        return (
-            "its cells name no feature files. Features of a modality are read from .npy files."
-        )
-    return ""
-
-
-def _explain_paths(cells: Sequence[str]) -> str:
-    """Describe the files that most cells name, with the way to features; empty if none do."""
     matches = [match for cell in cells if (match := OTHER_FILE.fullmatch(cell))]
     if cells and 2 * len(matches) > len(cells):
         ending = Counter(match[1].casefold() for match in matches).most_common(1)[0][0]
         return f"it lists .{ending} files. {advise(ending)}"
     if cells and all("/" in cell or "\\" in cell for cell in cells):
         return "its cells look like paths without an ending. Name one .npy file in each."
+    words = header.casefold()
+    if words in NAMED_MODALITIES or any(words in names for names in _ALIASES):
+        return (
+            "its cells name no feature files. Features of a modality are read from .npy files."
+        )
     return ""
 
 
@@ -257,12 +246,7 @@ def _choose_modalities(
     """Keep the modalities that a user names; all if none is named."""
     if not names or not found:
         return dict(found)
-    chosen = set()
-    for name in names:
-        try:
-            chosen.add(_resolve_modality(name, tuple(found)))
-        except ValueError as error:
-            problems.add(str(error))
+    chosen = {_resolve_modality(name, tuple(found), problems) for name in names}
     return {name: position for name, position in found.items() if name in chosen}
 
 
@@ -308,16 +292,11 @@ def locate_files(
             paths[modality] = tuple(source if rows.cells[i][position] else None for i in kept)
             continue
         else:
+            is_sound = modality in extract
             paths[modality], n_absent = _locate_column(
-                rows,
-                kept,
-                position,
-                folder,
-                utterance=table.roles.get("utterance"),
-                is_sound=modality in extract,
-                allow_missing=allow_missing,
+                table, kept, position, folder, is_sound=is_sound, allow_missing=allow_missing
             )
-            if modality in extract:
+            if is_sound:
                 clips = name_clips(table, kept, modality, extract[modality], paths[modality])
                 paths[modality] = clips
             if modality in frames_columns:
@@ -355,19 +334,19 @@ def _choose_columns(
 
 
 def _locate_column(
-    rows: Rows,
+    table: Columns,
     kept: Sequence[int],
     position: int,
     folder: FeatureFolder,
     *,
-    utterance: int | None,
     is_sound: bool,
     allow_missing: bool,
 ) -> tuple[tuple[Path | None, ...], int]:
     """Find the feature files of one column, and count those that do not exist.
 
-    Rows that share a container take the array named as the id in column `utterance`.
+    Rows that share a container take the array named as the id.
     """
+    rows, utterance = table.rows, table.roles.get("utterance")
     header, problems = rows.header[position], rows.problems
     n_rows = Counter(rows.column(position))  # of all rows, also of excluded classes
     sentences = {sentence for cell in n_rows if (sentence := missing_dependency(cell))}
@@ -376,16 +355,14 @@ def _locate_column(
     paths: list[Path | None] = []
     refused: list[tuple[int, str, str | None]] = []
     for i in kept:
-        cell, path = rows.cells[i][position], None
+        cell, path, fault = rows.cells[i][position], None, ""
         if CONTROL.search(cell):
-            text = f"{cell!r} holds a control character; write the path on one line."
-            problems.add(text, row=rows.numbers[i], column=header)
+            fault = f"{cell!r} holds a control character; write the path on one line."
         elif cell and is_sound and not is_recording(cell):
-            text = (
+            fault = (
                 f"{cell!r} does not end in {' or '.join(RECORDINGS)}; name a recording, or "
                 "leave the cell empty where there is none."
             )
-            problems.add(text, row=rows.numbers[i], column=header)
         elif cell and (is_sound or _is_file_name(cell)):
             array = None
             if utterance is not None and n_rows[cell] > 1:
@@ -395,7 +372,9 @@ def _locate_column(
             except MissingFileError as error:
                 refused.append((rows.numbers[i], str(error), error.folder))
             except ValueError as error:
-                problems.add(str(error), row=rows.numbers[i], column=header)
+                fault = str(error)
+        if fault:
+            problems.add(fault, row=rows.numbers[i], column=header)
         paths.append(path)
     if refused and not allow_missing:
         _refuse_missing(refused, header, problems)

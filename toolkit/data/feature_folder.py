@@ -71,7 +71,6 @@ class FeatureFolder:
         self._folders: dict[str, _Folder] = {}
         self._kinds: dict[Path, dict[str, str]] = {}
         self._spellings: dict[Path, dict[str, str]] = {}
-        self._machine_folders: dict[str, bool] = {}
 
     def find(self, cell: str) -> Path:
         """Find the file of a cell: a path below the folder, or an absolute path to it."""
@@ -84,7 +83,7 @@ class FeatureFolder:
         try:
             return self._find_below(text.lstrip("/"), cell)
         except MissingFileError:
-            if not text.startswith("/") or not self._is_on_machine(text):
+            if not text.startswith("/") or not os.path.lexists(text):
                 raise
         return self._check_file(Path(text), cell)
 
@@ -111,7 +110,7 @@ class FeatureFolder:
     def _walk(self, parent: str) -> _Folder:
         folder, passed = _Folder(self.root, exists=True, inside=True), ""
         for name in parent.split("/"):
-            if name not in {"", "."}:
+            if name not in {"", "."} and folder.exists:
                 passed += f"/{name}"
                 if passed not in self._folders:
                     self._folders[passed] = self._step(folder, name)
@@ -119,8 +118,6 @@ class FeatureFolder:
         return folder
 
     def _step(self, folder: _Folder, name: str) -> _Folder:
-        if not folder.exists:
-            return folder
         path = folder.path / name
         kind = "link" if name == ".." or not folder.inside else self._kind(folder.path, name)
         if kind == "link":
@@ -146,12 +143,6 @@ class FeatureFolder:
     def _is_allowed(self, path: Path) -> bool:
         # Not a comparison of beginnings: /data/corpus_other begins with /data/corpus.
         return any(path.is_relative_to(folder) for folder in self._allowed)
-
-    def _is_on_machine(self, text: str) -> bool:
-        folder = text.rpartition("/")[0] or "/"
-        if folder not in self._machine_folders:
-            self._machine_folders[folder] = os.path.isdir(folder)  # noqa: PTH112 (never raises)
-        return self._machine_folders[folder] and os.path.lexists(text)
 
     def _check_file(self, path: Path, cell: str) -> Path:
         target = Path(os.path.realpath(path))

@@ -3,7 +3,7 @@
 import ast
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+LEAVE_EMPTY = "Leave its cell in the table empty if the modality is missing there."
 _MAGIC = b"\x93NUMPY"
 
 # The form that numpy writes takes this fast path: np.load costs 87 us per small file.
@@ -133,7 +134,7 @@ def _parse_type(descr: object, path: Path | str) -> np.dtype[Any]:
 # A header of plain numbers takes under 130 bytes; 10,000 is numpy's own bound on what is
 # safe to hand to ast.literal_eval. Four length bytes could announce 4 GB.
 LONGEST_HEADER = 10_000
-
+FIRST_READ = LONGEST_HEADER + 12  # with the bytes before the header
 
 # Real features shrink to a half or a tenth; zeros shrink to a thousandth and fill the memory.
 _MOST_EXPANDED = 256 << 20
@@ -155,10 +156,8 @@ class SequenceHeader:
     offset: int
 
     @classmethod
-    def parse(
-        cls, start: bytes, size: int, path: Path | str, *, more: Callable[[int], bytes]
-    ) -> Self:
-        """Parse and check a header in a file of `size` bytes; `more` reads on after `start`."""
+    def parse(cls, start: bytes, size: int, path: Path | str) -> Self:
+        """Parse and check the header in the first bytes, FIRST_READ, of a file of `size`."""
         if not start.startswith(_MAGIC):
             raise SequenceError(f"{path} {_describe_other(start)}.")
         version = tuple(start[6:8])
@@ -175,15 +174,24 @@ class SequenceHeader:
                 "needs about 120. Copy the file again, or save its array alone with np.save."
             )
         end = begin + length
-        if end > len(start):
-            start += more(end - len(start))
         if len(start) < end or len(start) < begin:
             raise SequenceError(
                 f"{path} is cut short inside its header; copy or write the file again."
             )
         header = cls(*_parse_header(start[begin:end], path, version=version), end)
         header.check_shape(path)
-        _check_size(header, size, path)
+        expected = end + header.n_bytes
+        if size < expected:
+            raise SequenceError(
+                f"{path} is cut short: shape {header.shape} of {header.dtype.name} needs "
+                f"{expected:,} bytes and the file has {size:,}. Copy or write the file again."
+            )
+        if size > expected:
+            raise SequenceError(
+                f"{path} has {size - expected:,} bytes after its array of shape "
+                f"{header.shape}. Perhaps two arrays were saved into one file: save each into "
+                "its own."
+            )
         return header
 
     @classmethod
@@ -207,16 +215,6 @@ class SequenceHeader:
                 "shrink so much: write the file again, uncompressed if these numbers are right."
             )
         return header
-
-    @property
-    def has_time(self) -> bool:
-        """Whether there are frames to pool, not one fixed-size feature."""
-        return len(self.shape) == 2
-
-    @property
-    def n_frames(self) -> int:
-        """Number of frames; 0 without a time axis."""
-        return self.shape[0] if self.has_time else 0
 
     @property
     def n_dims(self) -> int:
@@ -270,20 +268,5 @@ class SequenceHeader:
             )
         if shape[0] == 0:
             raise SequenceError(
-                f"{path} has no frames, shape {shape}; expected at least one. Leave its cell "
-                "in the table empty if the modality is missing there."
+                f"{path} has no frames, shape {shape}; expected at least one. {LEAVE_EMPTY}"
             )
-
-
-def _check_size(header: SequenceHeader, size: int, path: Path | str) -> None:
-    expected = header.offset + header.n_bytes
-    if size < expected:
-        raise SequenceError(
-            f"{path} is cut short: shape {header.shape} of {header.dtype.name} needs "
-            f"{expected:,} bytes and the file has {size:,}. Copy or write the file again."
-        )
-    if size > expected:
-        raise SequenceError(
-            f"{path} has {size - expected:,} bytes after its array of shape {header.shape}. "
-            "Perhaps two arrays were saved into one file: save each into its own."
-        )

@@ -95,7 +95,8 @@ class _Classes:
     def take(self, kept: Sequence[int]) -> dict[str, Any]:
         """Give the classes and the labels of the kept rows as fields of a manifest."""
         labels = np.array([self.positions[i] for i in kept], dtype=np.int64)
-        return {"classes": self.names, "codes": self.codes, "labels": labels}
+        found = {"classes": self.names, "codes": self.codes, "labels": labels}
+        return found | {"excluded": self.excluded, "merged": self.merged}
 
 
 def _order_codes(codes: Sequence[str]) -> list[str]:
@@ -167,20 +168,16 @@ def _name_codes(
         if code and name:
             first_row.setdefault((code, name), number)
     for (code, name), number in first_row.items():
-        if name_of.setdefault(code, name) != name:
-            other = name_of[code]
-            problems.add(
-                f"Code {code!r} is called {name!r} here and {other!r} in row "
-                f"{first_row[code, other]:,}; a code needs one name.",
-                row=number,
+        if (other := name_of.setdefault(code, name)) != name:
+            fault = f" and {other!r} in row {first_row[code, other]:,}; a code needs one name."
+        elif (other := code_of.setdefault(name, code)) != code:
+            fault = (
+                f", as is code {other!r} in row {first_row[other, name]:,}; a name needs one "
+                "code (--merge joins classes)."
             )
-        elif code_of.setdefault(name, code) != code:
-            other = code_of[name]
-            problems.add(
-                f"Code {code!r} is called {name!r} here, as is code {other!r} in row "
-                f"{first_row[other, name]:,}; a name needs one code (--merge joins classes).",
-                row=number,
-            )
+        else:
+            continue
+        problems.add(f"Code {code!r} is called {name!r} here{fault}", row=number)
     return name_of
 
 
@@ -250,15 +247,7 @@ def _resolve_selection(
 
 
 def canonical_name(name: str) -> str:
-    """Give the form that all spellings of a name share.
-
-    Examples
-    --------
-    >>> canonical_name("Ann\u00a0 B") == canonical_name("ann b") == "annb"
-    True
-    >>> canonical_name("01.0"), canonical_name("-0"), canonical_name("Subj02")
-    ('1', '0', 'subj2')
-    """
+    """Give the form that all spellings of a name share: of ``01.0`` 1, of ``Ann B`` annb."""
     text, before = name, None
     while text != before:  # a mark may join the letter before a space that was removed
         before, text = text, _strip_marks(text)
@@ -297,7 +286,6 @@ def unify_spellings(
         if name:
             rows.setdefault(forms[name], {}).setdefault(name, []).append(number)
     groups = [group for _, group in sorted(rows.items()) if len(group) > 1]
-    chosen: dict[str, str] = {}
     kind = f"{role.replace('_', ' ').capitalize()}s"
     for group in groups[:_MOST_GROUPS]:
         found = " and ".join(f"{name!r} ({_show_rows(group[name])})" for name in sorted(group))
@@ -320,15 +308,15 @@ def unify_spellings(
     if len(groups) > _MOST_GROUPS:
         text = f"{kind} in several spellings: {len(groups) - _MOST_GROUPS:,} more names."
         (problems.add if spellings == "refuse" else problems.warnings.append)(text)
-    if spellings == "join":
-        chosen = {name: _usual(group) for group in groups for name in group}
+    if spellings != "join":
+        return [*names]
+    chosen = {name: _usual(group) for group in groups for name in group}
     return [chosen.get(name, name) for name in names]
 
 
 def _usual(group: dict[str, list[int]]) -> str:
     """Choose the commonest spelling, of equals the first by code point."""
-    counts = Counter({name: len(rows) for name, rows in group.items()})
-    return min(counts, key=lambda name: (-counts[name], name))
+    return min(group, key=lambda name: (-len(group[name]), name))
 
 
 def _show_rows(numbers: Sequence[int]) -> str:

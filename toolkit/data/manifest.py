@@ -285,7 +285,6 @@ def read_manifest(
     ManifestError
         With every problem of the table and of the options.
     """
-    path = path if hasattr(path, "to_csv") else Path(path)
     held_out, holds_content = _check_outer(outer)
     needed = {str(held_out), *(["content"] if holds_content else [])}
     if missing not in {"refuse", "allow"}:
@@ -335,18 +334,15 @@ def read_manifest(
     key = "+".join(
         rows.header[table.roles[r]] for r in ("session", "speaker") if r in table.roles
     )
-    excused = {
-        *columns,
-        *(["label"] if label is not None else []),
-        *(["speaker"] if people.speakers else []),
-    }
+    excused = {*columns, *(["label"] if label is not None else [])}
+    excused |= {"speaker"} if people.speakers else set()
     table.check(kept, needed=needed, excused=excused)
     # Broken rows may belong to the groups that seem to be missing.
     if people.speakers and not rows.n_broken:
         people.check_groups(held_out, problems, key=key)
         if holds_content:
             people.check_content(problems)
-    located = _locate(path, table, kept, found, sources, select=modalities)
+    located = _locate(table, kept, found, sources, select=modalities)
     people.warn([grouped.names[grouped.positions[i]] for i in kept], warnings, key=key)
     if rows.blank:
         warnings.append(f"{len(rows.blank):,} rows hold nothing but commas and were skipped.")
@@ -355,8 +351,6 @@ def read_manifest(
         **grouped.take(kept),
         **people.as_arrays(),
         ignored=tuple(name for name in ignored if name not in traits),
-        excluded=grouped.excluded,
-        merged=grouped.merged,
         warnings=tuple(warnings),
         traits=traits,
     )
@@ -381,7 +375,6 @@ def read_unlabelled(
     have a column, whose cells may be empty. Options and errors are those of
     :func:`read_manifest`, but no label is an error.
     """
-    path = path if hasattr(path, "to_csv") else Path(path)
     rows = Rows.read(path)
     warnings = rows.problems.warnings
     label = label if label in rows.header and "label" not in columns else None
@@ -402,7 +395,7 @@ def read_unlabelled(
     # Sessions and dialogues play no part here, so warnings about them are dropped.
     people = read_people(table.cells(), kept, [], needed=["speaker"])
     table.check(kept, needed=["speaker"], excused={*columns, "label", "speaker"})
-    located = _locate(path, table, kept, found, sources)
+    located = _locate(table, kept, found, sources)
     if not people.speakers:
         warnings.append(
             "No column gives the speaker: whether a speaker was in training is unknown."
@@ -434,7 +427,6 @@ def _check_outer(outer: str) -> tuple[str | int, bool]:
 
 
 def _locate(
-    path: Any,
     table: Columns,
     kept: Sequence[int],
     found: Mapping[str, int],
@@ -443,8 +435,7 @@ def _locate(
     select: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Locate the feature files, raise all problems, and return fields of a manifest."""
-    folder = Path() if hasattr(path, "to_csv") else path.parent
-    root = folder.absolute().resolve()
+    root = table.rows.folder.absolute().resolve()
     paths, absent = locate_files(table, kept, found, root, sources, select=select)
     table.rows.problems.raise_any()
     cells, utterance = table.rows.cells, table.roles["utterance"]

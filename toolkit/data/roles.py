@@ -147,10 +147,18 @@ class Columns:
         - needed: Optional roles whose cells must not be empty, since the outer folds need them.
         - excused: Required roles that may lack a column.
         """
-        self._check_required(excused)
+        header = self.rows.header
+        for role in _REQUIRED:
+            free = role in self.roles or _free_columns(header, role, self.roles)
+            if free or role in excused:
+                continue
+            self.rows.problems.add(
+                f"No column holds the {role}; expected one called "
+                f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one, as in --column "
+                f"{role}={self._suggest_column(role)}. The columns are "
+                f"{', '.join(map(repr, header))}."
+            )
         self._check_cells(kept, needed)
-        if "utterance" in self.roles:
-            self._check_repeated(self.roles["utterance"])
 
     def read_traits(
         self,
@@ -167,7 +175,7 @@ class Columns:
             if position is None:
                 problems.add(
                     f"--by {name}: there is no such column;{suggest(name, header)} the columns "
-                    f"are {_listed(header)}."
+                    f"are {', '.join(map(repr, header))}."
                 )
                 continue
             cells = unify([self.rows.cells[i][position] for i in kept], numbers, name)
@@ -187,30 +195,14 @@ class Columns:
             traits[header[position]] = {who: cells[at] for who, at in first.items()}
         return traits
 
-    def _check_required(self, excused: Collection[str]) -> None:
-        header = self.rows.header
-        for role in _REQUIRED:
-            free = role in self.roles or _free_columns(header, role, self.roles)
-            if free or role in excused:
-                continue
-            self.rows.problems.add(
-                f"No column holds the {role}; expected one called "
-                f"{' or '.join(map(repr, ROLES[role]))}, or the choice of one, as in --column "
-                f"{role}={self._suggest_column(role)}. The columns are {_listed(header)}."
-            )
-
     def _suggest_column(self, role: str) -> str:
         """Suggest a free column whose cells repeat as those of a role do."""
         taken = {*self.roles.values(), *self.modalities.values()}
         for position, name in enumerate(self.rows.header):
             cells = self.rows.column(position)
             repeats = len(set(cells)) < len(cells)
-            is_free = position not in taken and name and all(cells)
-            if (
-                is_free
-                and repeats == (role != "utterance")
-                and not any("." in c for c in cells)
-            ):
+            is_free = position not in taken and name and all(c and "." not in c for c in cells)
+            if is_free and repeats == (role != "utterance"):
                 return shlex.quote(name)
         return "HEADER"
 
@@ -222,8 +214,9 @@ class Columns:
                 continue  # not used where its cells name nothing: see read_people
             # A row of an excluded class needs no speaker, but its id and label are checked.
             every_row = role in {"utterance", "label", "label_name"}
+            first_row: dict[str, int] = {}
             for i in range(len(rows.cells)) if every_row else kept:
-                cell = rows.cells[i][position]
+                cell, number = rows.cells[i][position], rows.numbers[i]
                 if not cell and not may_be_empty:
                     text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
                 elif CONTROL.search(cell):
@@ -233,21 +226,14 @@ class Columns:
                         f"{len(cell):,} characters cannot name a {role}; at most "
                         f"{MAX_LENGTH} can."
                     )
+                elif role == "utterance" and first_row.setdefault(cell, number) != number:
+                    text = (
+                        f"{cell!r} is in row {first_row[cell]:,} already; every row needs an "
+                        "id of its own."
+                    )
                 else:
                     continue
-                rows.problems.add(text, row=rows.numbers[i], column=rows.header[position])
-
-    def _check_repeated(self, position: int) -> None:
-        rows = self.rows
-        first_row: dict[str, int] = {}
-        for number, utterance in zip(rows.numbers, rows.column(position), strict=True):
-            if utterance and first_row.setdefault(utterance, number) != number:
-                rows.problems.add(
-                    f"{utterance!r} is in row {first_row[utterance]:,} already; every row "
-                    "needs an id of its own.",
-                    row=number,
-                    column=rows.header[position],
-                )
+                rows.problems.add(text, row=number, column=rows.header[position])
 
 
 def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
@@ -258,10 +244,8 @@ def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
         positions = [_find_header(rows.header, part) for part in name.split("+")]
         at = [position for position in positions if position is not None]
         if len(at) == len(positions):
-            joined = tuple(
-                "_".join(parts) if all(parts := [row[i] for i in at]) else ""
-                for row in rows.cells
-            )
+            parts = [[row[i] for i in at] for row in rows.cells]
+            joined = ["_".join(cells) if all(cells) else "" for cells in parts]
             cells = tuple((*row, key) for row, key in zip(rows.cells, joined, strict=True))
             rows = replace(rows, header=(*rows.header, name), cells=cells)
     return rows
@@ -315,7 +299,7 @@ def _choose_columns(
             use = f"for modality {role!r}" if is_modality else f"as the {role}"
             problems.add(
                 f"Column {name!r} was chosen {use}, but there is none;"
-                f"{suggest(name, header)} the columns are {_listed(header)}."
+                f"{suggest(name, header)} the columns are {', '.join(map(repr, header))}."
             )
         elif is_modality:
             modalities[role] = at
@@ -346,7 +330,3 @@ def suggest(name: str, known: Sequence[str]) -> str:
     """Suggest the nearest known name, as a part of a sentence; empty if none is near."""
     nearest = get_close_matches(name, known, n=1)
     return f" did you mean {nearest[0]!r}?" if nearest else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)

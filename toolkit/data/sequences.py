@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from toolkit.data.audio import extract_features, is_recording
 from toolkit.data.containers import CONTAINER_EXTENSIONS, is_table, read_member, split_member
-from toolkit.data.headers import SequenceError, SequenceHeader
+from toolkit.data.headers import FIRST_READ, LEAVE_EMPTY, SequenceError, SequenceHeader
 from toolkit.data.tables import NumberTable
 
 SEQUENCE_EXTENSIONS = (".npy", *CONTAINER_EXTENSIONS)
 """File name endings of feature files, which make a column of the table a modality."""
 
-_FIRST_READ = 512
 # O_NONBLOCK: opening a pipe without a writer would wait for ever.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -49,18 +48,11 @@ def read_header(path: Path | str) -> SequenceHeader:
     ImportError
         If the format needs a library that is not installed.
     """
-    if is_table(path):
-        return NumberTable.read_rows(path)[0]
-    if (member := split_member(path)) is not None:
-        if is_recording(member.file):
-            features = extract_features(path)
-            return SequenceHeader(features.shape, features.dtype, fortran_order=False, offset=0)
-        return read_member(path, numbers=False)[0]
-    descriptor, size = _open(path)
-    try:
-        return _parse(descriptor, size, path)
-    finally:
-        os.close(descriptor)
+    if (array := _read_inside(path)) is not None:
+        return SequenceHeader(array.shape, array.dtype, fortran_order=False, offset=0)
+    file, size = _open(path)
+    with file:
+        return _parse(file, size, path)
 
 
 def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
@@ -94,18 +86,20 @@ def read_sequence(path: Path | str) -> NDArray[np.floating[Any]]:
     >>> sequence.shape, sequence.dtype.name
     ((2, 3), 'float32')
     """
-    if is_table(path):
-        return as_floats(NumberTable.read_rows(path)[1])
-    if (member := split_member(path)) is not None:
-        if is_recording(member.file):
-            return as_floats(extract_features(path))
-        header, array = read_member(path, numbers=True)
-        assert array is not None
-        assert array.shape == header.shape
+    if (array := _read_inside(path)) is not None:
         return as_floats(array)
     header, numbers = read_stored(path)
     with header.within_memory(path):
         return as_floats(numbers.T if header.fortran_order else numbers)
+
+
+def _read_inside(path: Path | str) -> NDArray[Any] | None:
+    """Read the array of a table, a recording or a container; None for a file of its own."""
+    if is_table(path):
+        return NumberTable.read_rows(path)
+    if (member := split_member(path)) is None:
+        return None
+    return extract_features(path) if is_recording(member.file) else read_member(path)
 
 
 def read_stored(
@@ -115,9 +109,9 @@ def read_stored(
 
     - allocate: Gives an array of a shape and type, which a reader of many files may reuse.
     """
-    descriptor, size = _open(path)
-    with FileIO(descriptor) as file:
-        header = _parse(descriptor, size, path)
+    file, size = _open(path)
+    with file:
+        header = _parse(file, size, path)
         # The numbers of a Fortran-order file are those of the transpose in C order.
         shape = header.shape[::-1] if header.fortran_order else header.shape
         with header.within_memory(path):
@@ -135,17 +129,12 @@ def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
     return np.require(numbers, dtype=kind, requirements=("C", "W"))
 
 
-def _open(path: Path | str) -> tuple[int, int]:
-    """Open an ordinary file; return its descriptor and size."""
-    # A bare descriptor, because a corpus has thousands of small files: a Python file object
-    # costs more than parsing the header.
+def _open(path: Path | str) -> tuple[FileIO, int]:
+    """Open an ordinary file without a buffer, and return its size."""
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except FileNotFoundError as error:
-        raise SequenceError(
-            f"{path} does not exist. Leave its cell in the table empty if the modality is "
-            "missing there."
-        ) from error
+        raise SequenceError(f"{path} does not exist. {LEAVE_EMPTY}") from error
     except PermissionError as error:
         if Path(path).is_dir():  # Windows denies permission to open folders
             raise SequenceError(f"{path} is a folder; expected a .npy file.") from error
@@ -156,22 +145,18 @@ def _open(path: Path | str) -> tuple[int, int]:
         raise SequenceError(f"{path} cannot be opened: {error}.") from error
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode):
-        return descriptor, status.st_size
+        return FileIO(descriptor), status.st_size
     os.close(descriptor)
     kind = "folder" if stat.S_ISDIR(status.st_mode) else "device or a pipe"
     raise SequenceError(f"{path} is a {kind}; expected a .npy file.")
 
 
-def _parse(descriptor: int, size: int, path: Path | str) -> SequenceHeader:
-    start = _read(descriptor, _FIRST_READ, path)
-    return SequenceHeader.parse(start, size, path, more=lambda n: _read(descriptor, n, path))
-
-
-def _read(descriptor: int, n_bytes: int, path: Path | str) -> bytes:
+def _parse(file: FileIO, size: int, path: Path | str) -> SequenceHeader:
     try:
-        return os.read(descriptor, n_bytes)
+        start = file.read(FIRST_READ)
     except OSError as error:
         raise SequenceError(f"{path} cannot be read: {error}.") from error
+    return SequenceHeader.parse(start, size, path)
 
 
 def _fill(file: FileIO, buffer: memoryview, path: Path | str) -> None:

@@ -126,7 +126,6 @@ def summarise_manifest(
         Whether two speakers may have the same recording.
     progress : callable, optional
         Called after each file with the number of files read and their total.
-
     alone : str, optional
         Modality whose files are read; of the others only those of rows in which it seems to
         hold another speaker's numbers.

@@ -64,10 +64,11 @@ class NumberTable(NamedTuple):
         return table
 
     @classmethod
-    def read_rows(cls, path: Path | str) -> tuple[SequenceHeader, NDArray[Any]]:
+    def read_rows(cls, path: Path | str) -> NDArray[Any]:
         """Read the rows of one path as a sequence, and check its shape."""
         array = cls.load(path).take(cast("Any", split_member(path)).name)
-        return SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path), array
+        SequenceHeader.of_array(array.shape, array.dtype, array.nbytes, path)
+        return array
 
     def take(self, name: str | None) -> NDArray[Any]:
         """Take the rows of one id, or all rows as the frames of one clip."""
@@ -100,14 +101,10 @@ def _load_version(signature: tuple[Any, ...], chosen: str) -> NumberTable | str:
     file = Path(signature[0])
     try:
         if file.suffix.casefold() != ".parquet":
-            return _arrange(_Text(file, chosen), file)
-        return _read_parquet(file, chosen)
+            return _arrange(_Text(file, chosen))
+        found = _arrange(_Parquet(file, chosen))
     except SequenceError as error:
         return str(error)
-
-
-def _read_parquet(file: Path, chosen: str) -> NumberTable:
-    found = _arrange(_Parquet(file, chosen), file)
     from pyarrow import default_memory_pool  # noqa: PLC0415  (an extra)
 
     default_memory_pool().release_unused()
@@ -161,21 +158,21 @@ class _Text:
 
     def _parse_plain(self, content: bytes, separator: str, above: int) -> bool:
         """Parse the rows below the header at once, which quotes and ragged rows prevent."""
-        from toolkit.data.csv_numbers import Cells  # noqa: PLC0415  (loads numba)
+        from toolkit.data.csv_numbers import parse_cells  # noqa: PLC0415  (loads numba)
 
         body = b"".join(content.split(b"\n", above)[above:])
         special = any(sign in body for sign in self._signs.encode())
         if special or not body or b"\r" in content.replace(b"\r\n", b""):
             return False
-        cells = Cells(body, separator, len(self.header), self.dims)
-        if cells.n_rows < 0:
+        found = parse_cells(body, separator, len(self.header), self.dims)
+        if found is None:
             return False
-        self._lines = (cells.lines + above).tolist()
-        for row, column, begin, end in cells.hard.tolist():
+        self._body, (self._numbers, self._spans, lines, hard) = body, found
+        self._lines = (lines + above).tolist()
+        for row, column, begin, end in hard.tolist():
             text = body[begin:end].decode()
             number = self._to_number(text, column, self._lines[row])
-            cells.numbers[row, self.dims.index(column)] = number
-        self._numbers, self._body, self._spans = cells.numbers, body, cells.spans
+            self._numbers[row, self.dims.index(column)] = number
         return True
 
     def _add(self, record: list[str], line: int) -> None:
@@ -271,9 +268,9 @@ class _Parquet:
         return numbers
 
 
-def _arrange(source: _Text | _Parquet, file: Path) -> NumberTable:
+def _arrange(source: _Text | _Parquet) -> NumberTable:
     """Find the columns of a table, and read ids, times and numbers."""
-    header, dims = source.header, source.dims
+    header, dims, file = source.header, source.dims, source.file
     # A chosen column is a dimension, whatever its header.
     own = {*dims}
     words = tuple("" if i in own else w for i, w in enumerate(_join_words(tuple(header))))
@@ -288,7 +285,7 @@ def _arrange(source: _Text | _Parquet, file: Path) -> NumberTable:
         raise SequenceError(f"{file}, {where}: the id in column {header[ids or 0]!r} is empty.")
     numbers = source.read_numbers()
     if "success" in words:
-        numbers = _hide_failures(source, numbers, words, file)
+        numbers = _hide_failures(source, numbers, words)
     time = next((words.index(word) for word in _TIMES if word in words), None)
     twice = next(((name, same) for name, same in rows.items() if len(same) > 1), None)
     if twice and time is None:
@@ -299,7 +296,7 @@ def _arrange(source: _Text | _Parquet, file: Path) -> NumberTable:
             f"column of times ({', '.join(_TIMES)})."
         )
     if time is not None:
-        _check_times(source, time, rows, file)
+        _check_times(source, time, rows)
     names = tuple(header[i] for i in dims)
     left_out = tuple(name for i, name in enumerate(header) if i not in own)
     return NumberTable(file, names, left_out, numbers, rows, twice is not None, fault)
@@ -374,10 +371,10 @@ def _find_ids(
 
 
 def _hide_failures(
-    source: _Text | _Parquet, numbers: NDArray[Any], words: Sequence[str], file: Path
+    source: _Text | _Parquet, numbers: NDArray[Any], words: Sequence[str]
 ) -> NDArray[Any]:
     """Make frames of OpenFace without a face missing, which its numbers do not show."""
-    texts = source.read_texts(words.index("success"))
+    file, texts = source.file, source.read_texts(words.index("success"))
     success = np.array([float(text) if _is_number(text) else np.nan for text in texts])
     if not np.isin(success, (0, 1)).all():
         raise SequenceError(f"{file}: column 'success' holds something else than 0 and 1.")
@@ -386,9 +383,7 @@ def _hide_failures(
     return np.where(success[:, None] == 1, numbers, np.nan)
 
 
-def _check_times(
-    source: _Text | _Parquet, time: int, rows: Mapping[str, list[int]], file: Path
-) -> None:
+def _check_times(source: _Text | _Parquet, time: int, rows: Mapping[str, list[int]]) -> None:
     """Refuse frames that are not in the order of their times."""
     texts = source.read_texts(time)
     # Spans such as 0 days 00:00:01.5 are in order as texts.
@@ -397,8 +392,8 @@ def _check_times(
         for before, after in pairwise(same):
             if not times[before] < times[after]:  # type: ignore[operator]
                 raise SequenceError(
-                    f"{file}, {source.name_row(after)}: time {texts[after]!r} does not come "
-                    f"after {texts[before]!r}; sort the frames, each once."
+                    f"{source.file}, {source.name_row(after)}: time {texts[after]!r} does not "
+                    f"come after {texts[before]!r}; sort the frames, each once."
                 )
 
 

@@ -8,7 +8,7 @@ outside of their memory, follow a cycle for ever, or read features that are not 
 import json
 import re
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any, Final
 
 import numpy as np
@@ -38,6 +38,8 @@ _OF_LEAVES: Final = ("leaf_value", "leaf_weight", "leaf_count")
 _OF_TREE: Final = frozenset(
     (*_OF_SPLITS, *_OF_LEAVES, "num_leaves", "num_cat", "is_linear", "shrinkage")
 )
+#: Kind of a split of LightGBM whose missing values go right.
+_PRESENT_LEFT: Final = "8"
 _UNKNOWN: Final = "tree {} has splits of an unknown kind"
 _LOST: Final = "tree {} has nodes that are no part of it, or are reached twice"
 _INFO: Final = re.compile(r"none|\[[-+.\dein]+:[-+.\dein]+\]")
@@ -250,7 +252,18 @@ def _check_characters(values: Iterable[str]) -> None:
     _require(not left, f"its numbers hold {left[:1]!r}")
 
 
+def _take_present_splits(fields: dict[str, str]) -> None:
+    """Replace the threshold of splits between present and missing values, which is infinite."""
+    kinds, values = fields.get("decision_type", ""), fields.get("threshold", "")
+    pairs = zip_longest(kinds.split(" "), values.split(" "), fillvalue="")
+    fields["threshold"] = " ".join(
+        "0" if (kind, value) == (_PRESENT_LEFT, "inf") else value for kind, value in pairs
+    )
+
+
 def _check_lightgbm_trees(trees: Sequence[dict[str, str]], n_features: int) -> None:
+    for fields in trees:
+        _take_present_splits(fields)
     _check_characters(chain.from_iterable(fields.values() for fields in trees))
     n_leaves = [int(fields["num_leaves"]) for fields in trees]
     for number, fields in enumerate(trees):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -135,7 +136,7 @@ def pool_manifest(
         if (finished := _find_table(job, cache, records)) is not None:
             return finished
         source = FeatureTable.load(cache / index["table"]) if records else None
-        older = _Older(records, source.values) if source else _Older({}, _NO_ROWS)
+        older = _Older(records, source.values if source else _NO_ROWS)
         table, new_records = _pool_table(job, draft, older)
         index["table"] = job.key(table.digest)
         index["files"] = {
@@ -201,13 +202,11 @@ class _Older(NamedTuple):
     records: Mapping[str, _Record]
     values: NDArray[np.float32]
 
-    def copy_row(self, record: _Record, values: NDArray[np.float32], row: int) -> bool:
-        """Take a row that was pooled before; False where the widths differ."""
-        if record.pooled and self.values.shape[1] != values.shape[1]:
-            return False
+    def copy_row(self, record: _Record, values: NDArray[np.float32], row: int) -> _Record:
+        """Take a row that was pooled before."""
         if record.pooled:
             values[row] = self.values[record.row]
-        return True
+        return record._replace(row=row)
 
 
 def _stat_file(path: Path) -> tuple[int, int]:
@@ -245,6 +244,8 @@ def _pool_table(
     n_axes, n_dims = _find_kind(job.paths)
     statistics = job.statistics if n_axes == 2 else (VALUE,)
     shape = len(job.paths), max(len(statistics) * n_dims, 1)
+    if older.values.shape[1] != shape[1]:
+        older = _Older({}, _NO_ROWS)
     # No name for the values: Windows renames no folder of a file that is still mapped.
     results = _fill_rows(job, draft.create_values(shape), older)
     records = [None if isinstance(result, str) else result for result in results]
@@ -272,43 +273,31 @@ def _fill_rows(
     job: _Job, values: NDArray[np.float32], older: _Older
 ) -> list[_Record | str | None]:
     """Fill the rows of all files; per row its record, the problem, or None without a file."""
-    of_thread = threading.local()  # a reader's buffer serves one file at a time
+    reader, rows = _Reader(), range(len(job.paths))
 
     def pool_files(rows: Iterable[int]) -> list[_Record | str | None]:
-        if not hasattr(of_thread, "reader"):
-            of_thread.reader = _Reader()
-        return [_pool_file(job, row, of_thread.reader, values, older) for row in rows]
+        return [_pool_file(job, row, reader, values, older) for row in rows]
 
-    total = len(job.paths)
+    first_sizes = [_stat_file(path)[0] for path in job.paths[:64] if path is not None]
+    large = sum(first_sizes) >= _WORTH_A_THREAD * len(first_sizes)
+    several = job.n_threads > 1 and (large or has_recordings(job.paths))
+    size = _FILES_PER_TASK if several else 1  # so that progress follows each
+    tasks = [rows[first : first + size] for first in rows[::size]]
     results: list[_Record | str | None] = []
     start = time.perf_counter()
-
-    def collect(finished: Iterable[list[_Record | str | None]]) -> None:
-        for result in chain.from_iterable(finished):
-            if job.progress is not None:
-                job.progress(len(results), total)
-            results.append(result)
-
-    if job.n_threads > 1 and (_are_large(job.paths) or has_recordings(job.paths)):
-        rows = range(total)
-        tasks = [rows[first : first + _FILES_PER_TASK] for first in rows[::_FILES_PER_TASK]]
-        with ThreadPoolExecutor(job.n_threads) as threads:
-            try:
-                collect(threads.map(pool_files, tasks))
-            finally:  # an interrupt waits for no further file
-                threads.shutdown(cancel_futures=True)
-    else:  # one file at a time, so that progress follows each
-        collect(pool_files([row]) for row in range(total))
+    with ThreadPoolExecutor(job.n_threads if several else 1) as threads:
+        try:
+            finished = threads.map(pool_files, tasks) if several else map(pool_files, tasks)
+            for result in chain.from_iterable(finished):
+                if job.progress is not None:
+                    job.progress(len(results), len(rows))
+                results.append(result)
+        finally:  # an interrupt waits for no further file
+            threads.shutdown(cancel_futures=True)
     megabytes = sum(r.size for r in results if isinstance(r, _Record)) / 1e6
     rate = megabytes / max(time.perf_counter() - start, 1e-9)
     logger.debug("%s: %.0f MB pooled at %.0f MB/s", job.modality, megabytes, rate)
     return results
-
-
-def _are_large(paths: Sequence[Path | None]) -> bool:
-    """Whether the first files are, on the whole, worth a thread."""
-    sizes = [_stat_file(path)[0] for path in paths[:64] if path is not None]
-    return sum(sizes) >= _WORTH_A_THREAD * len(sizes)
 
 
 def _pool_file(
@@ -318,14 +307,15 @@ def _pool_file(
     if path is None:
         return None
     old = older.records.get(str(path))
-    if old and _is_unchanged(old, path) and older.copy_row(old, values, row):
-        return old._replace(row=row)
+    if old and _is_unchanged(old, path):
+        return older.copy_row(old, values, row)
     # Taken before reading: of a file that changes meanwhile, these are not the times.
     record = _Record(row, *_stat_file(path))
     try:
         sequence, fingerprint = reader.read(path)
-        if old and old.fingerprint == fingerprint and older.copy_row(old, values, row):
-            return old._replace(row=row, size=record.size, changed=record.changed)
+        if old and old.fingerprint == fingerprint:
+            old = older.copy_row(old, values, row)
+            return old._replace(size=record.size, changed=record.changed)
         record = record._replace(
             fingerprint=fingerprint, n_axes=sequence.ndim, n_dims=sequence.shape[-1]
         )
@@ -340,15 +330,14 @@ def _pool_file(
     return record._replace(pooled=features is not None, **counts)
 
 
-class _Reader:
-    """Read one file after the other into the same buffer; one reader per thread.
+class _Reader(threading.local):
+    """Read one file after the other into the same buffer, of which each thread has its own.
 
     Fresh memory for every file would cost as much as pooling it: the system hands it out page
     by page.
     """
 
-    def __init__(self) -> None:
-        self._buffer = np.empty(0, dtype=np.uint8)
+    _buffer = np.empty(0, dtype=np.uint8)
 
     def read(self, path: Path) -> tuple[NDArray[np.floating[Any]], str]:
         """Read a sequence, which is valid until the next call, and its fingerprint."""
@@ -371,12 +360,9 @@ class _Reader:
 
 def _find_kind(paths: Iterable[Path | None]) -> tuple[int, int]:
     """Axes and dimensions of the first file that can be read."""
-    for path in paths:
-        if path is not None:
-            try:
-                header = read_header(path)
-            except SequenceError:
-                continue
+    for path in filter(None, paths):
+        with suppress(SequenceError):
+            header = read_header(path)
             return len(header.shape), header.n_dims
     return 2, 0
 
@@ -384,11 +370,11 @@ def _find_kind(paths: Iterable[Path | None]) -> tuple[int, int]:
 def _compare_kinds(job: _Job, records: Sequence[_Record | None]) -> list[str]:
     """Describe the difference if files differ in their axes or dimensions."""
     kinds: dict[tuple[int, int], str] = {}
-    for record in records:
+    for utterance, path, record in zip(
+        job.manifest.utterances.tolist(), job.paths, records, strict=True
+    ):
         if record is not None and record.fingerprint:
-            utterance = str(job.manifest.utterances[record.row])
-            first = f"utterance {utterance!r}, {job.paths[record.row]}"
-            kinds.setdefault((record.n_axes, record.n_dims), first)
+            kinds.setdefault((record.n_axes, record.n_dims), f"utterance {utterance!r}, {path}")
     if len(kinds) < 2:
         return []
     found = "; ".join(

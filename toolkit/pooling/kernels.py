@@ -27,12 +27,7 @@ from numpy.typing import NDArray
 
 from toolkit.jit import LANES, Array, copy_results, fill, jit, jit_cached
 from toolkit.pooling import order
-from toolkit.pooling.statistics import (
-    BUILT_IN,
-    PERCENTILES,
-    Frames,
-    compute_statistics,
-)
+from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, Frames, compute_statistics
 
 #: Frames that one turn of a pass takes together; a block has as many rows to spare.
 _STEP = 8

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 # Lower-case words joined by single underscores, so that two underscores part the name and
 # both boosters accept it (XGBoost rejects brackets, LightGBM rewrites white space).
 WORD = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
+_EXPECTED = "lower-case words of letters and digits joined by single underscores"
 _NAME = re.compile(rf"({WORD})__({WORD})__([0-9]{{4,}})")
 
 
@@ -58,10 +59,7 @@ class FeatureName:
     def __post_init__(self) -> None:
         for part in (self.modality, self.statistic):
             if not re.fullmatch(WORD, part):
-                raise ValueError(
-                    f"A feature name cannot hold {part!r}; expected lower-case words of "
-                    "letters and digits joined by single underscores."
-                )
+                raise ValueError(f"A feature name cannot hold {part!r}; expected {_EXPECTED}.")
         if self.dimension < 0:
             raise ValueError(f"A dimension counts from 0, got {self.dimension}.")
 
@@ -174,11 +172,6 @@ class Frames:
         if self.n_frames == 1:
             return np.zeros_like(self.shifted)
         return np.diff(self.shifted, axis=0)
-
-    @cached_property
-    def ordered_abs_deltas(self) -> Floats:
-        """Magnitudes of the deltas, sorted along time."""
-        return np.sort(np.abs(self.deltas), axis=0)
 
     @cached_property
     def time(self) -> Floats:
@@ -294,7 +287,9 @@ _DEFINITIONS: dict[str, Callable[[Frames], Floats]] = {
     "delta_mean_abs": lambda x: x.unscaled(np.abs(x.deltas).mean(axis=0)),
     "delta_std": lambda x: x.unscaled(x.deltas.std(axis=0)),
     "delta_max_abs": lambda x: x.unscaled(np.abs(x.deltas).max(axis=0)),
-    "delta_p90_abs": lambda x: x.unscaled(Frames.interpolate_rank(x.ordered_abs_deltas, 0.9)),
+    "delta_p90_abs": lambda x: x.unscaled(
+        Frames.interpolate_rank(np.sort(np.abs(x.deltas), axis=0), 0.9)
+    ),
     "lag1": lambda x: x.unless_constant(
         (x.deviations[1:] * x.deviations[:-1]).sum(axis=0) / (x.power * x.n_frames)
     ),
@@ -307,18 +302,9 @@ BUILT_IN = tuple(_DEFINITIONS)
 """Names of the statistics that come with the toolkit, in their order."""
 
 
-def _on_array(definition: Callable[[Frames], Floats]) -> _Statistic:
-    def statistic(frames: NDArray[np.float64]) -> ArrayLike:
-        return definition(Frames(frames))
-
-    return statistic
-
-
-_STATISTICS: dict[str, _Statistic] = {
-    name: _on_array(definition) for name, definition in _DEFINITIONS.items()
-}
-STATISTICS: Mapping[str, _Statistic] = MappingProxyType(_STATISTICS)
-"""Every known statistic: a function of finite frames ``(n_frames, n_dims)``, in float64."""
+_STATISTICS: dict[str, Callable[[Any], ArrayLike]] = {**_DEFINITIONS}
+STATISTICS: Mapping[str, Callable[[Any], ArrayLike]] = MappingProxyType(_STATISTICS)
+"""Every known statistic: a function of :class:`Frames`, or a registered one of an array."""
 
 VALUE = "value"
 """Name of the only statistic of files without a time axis: the number itself."""
@@ -349,11 +335,6 @@ def resolve_statistics(spec: str | Sequence[str]) -> tuple[str, ...]:
 
     They are keys of :data:`STATISTICS`, in the order of `spec`. No name, an unknown one and one
     that is asked for twice raise ValueError.
-
-    Examples
-    --------
-    >>> resolve_statistics("p90, slope")
-    ('p90', 'slope')
     """
     words = spec.split(",") if isinstance(spec, str) else list(spec)
     names: list[str] = []
@@ -403,10 +384,7 @@ def register_statistic(name: str, function: _Statistic) -> None:
     >>> unregister_statistic("energy")
     """
     if not re.fullmatch(WORD, name):
-        raise ValueError(
-            f"A statistic cannot be named {name!r}; expected lower-case words of letters and "
-            "digits joined by single underscores."
-        )
+        raise ValueError(f"A statistic cannot be named {name!r}; expected {_EXPECTED}.")
     if name in STATISTICS or name in PRESETS or name in UNTIMED:
         raise ValueError(f"The name {name!r} is already taken; choose another.")
     _STATISTICS[name] = function
@@ -439,10 +417,8 @@ def compute_statistics(frames: ArrayLike, statistics: Sequence[str]) -> NDArray[
     rows = np.empty((len(statistics), shared.frames.shape[1]))
     with np.errstate(over="ignore", under="ignore"):
         for row, name in zip(rows, statistics, strict=True):
-            if name in _DEFINITIONS:
-                row[:] = _DEFINITIONS[name](shared)
-                continue
-            numbers = np.asarray(STATISTICS[name](shared.frames))
+            given = shared if name in _DEFINITIONS else shared.frames
+            numbers = np.asarray(STATISTICS[name](given))
             if numbers.shape != row.shape:
                 raise ValueError(
                     f"The registered statistic {name!r} gave shape {numbers.shape} for frames "
@@ -492,14 +468,6 @@ def clean_frames(
       ``interpolate`` fills each dimension linearly over the frame number from its finite frames
       and holds its ends. ``refuse`` raises NonFiniteError, which names the first such frame.
     - missing: Whether ``refuse`` takes dimensions without any finite frame as missing.
-
-    Examples
-    --------
-    >>> frames = np.array([[1.0, 5.0], [np.nan, 6.0], [3.0, 7.0]])
-    >>> clean_frames(frames, "drop").frames.tolist()
-    [[1.0, 5.0], [3.0, 7.0]]
-    >>> clean_frames(frames, "interpolate").frames.tolist()
-    [[1.0, 5.0], [2.0, 6.0], [3.0, 7.0]]
     """
     check_frames_policy(policy)
     finite = np.isfinite(frames)
