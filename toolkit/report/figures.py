@@ -146,8 +146,8 @@ def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
             yield "calibration-others", _plot_calibration(drawn[2:])
         if len(facts.classes) == 2:
             yield "roc", _plot_ranking(drawn)
-        if facts.comparisons:
-            yield "comparisons", _plot_comparisons(facts)
+    if facts.comparisons:
+        yield "comparisons", _plot_comparisons(facts)
     if facts.group_scores:
         yield "groups", _plot_groups(facts)
     if facts.errors:
