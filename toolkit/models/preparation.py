@@ -78,7 +78,6 @@ class Features:
         Parameters
         ----------
         models : mapping of str to TextModel
-            By modality.
 
         Returns
         -------
@@ -94,7 +93,6 @@ class Features:
         Parameters
         ----------
         rows, columns : ndarray of int64
-            Their positions.
 
         Returns
         -------
@@ -125,7 +123,6 @@ class Features:
         Parameters
         ----------
         rows : ndarray of int64
-            Their positions.
         predicted : ndarray of float64, shape (n_present, n_classes)
             Class probabilities of those of the rows that have features, in their order.
         priors : ndarray of float64, shape (n_classes,)
@@ -146,7 +143,6 @@ class Features:
         Parameters
         ----------
         wanted : sequence of str
-            The features' names.
 
         Returns
         -------
@@ -171,18 +167,8 @@ class Features:
 class Recipe:
     """The preparation of training rows: the discrete half of a trial's choices.
 
-    Parameters
-    ----------
-    booster : str
-        ``"lightgbm"`` or ``"xgboost"``.
-    statistics : str
-        A key of ``Features.presets``.
-    screening : str
-        ``"none"`` or a method and the number of features kept, such as ``"ftest-500"``.
-    imbalance : str
-        One of :data:`toolkit.models.balancing.IMBALANCE`.
-    max_bin : int
-        Bins per feature.
+    ``statistics`` is a key of ``Features.presets``; ``screening`` as in
+    :func:`parse_screening`.
     """
 
     booster: str
@@ -192,18 +178,7 @@ class Recipe:
     max_bin: int
 
     def screens(self, features: Features) -> bool:
-        """Test whether columns are left out.
-
-        Parameters
-        ----------
-        features : Features
-            All utterances.
-
-        Returns
-        -------
-        bool
-            False also for a screen that would keep them all.
-        """
+        """Test whether columns are left out; a screen that would keep them all does not."""
         _, n_kept = parse_screening(self.screening)
         return 0 < n_kept < len(features.presets[self.statistics])
 
@@ -212,18 +187,10 @@ class Recipe:
 class Prepared:
     """Binned training rows and their origins.
 
-    Parameters
-    ----------
-    data : TrainingData
-        The rows that a booster is fitted on.
-    features : Features
-        As they were given, fitted to these rows.
-    columns : ndarray of int64
-        Positions of the features used, in their order.
-    record : mapping
-        Counts, clips and fallbacks of the balancing.
-    parents : tuple of tuple
-        Class, number and origins of added rows: those they copy or lie between.
+    - features: As they were given, fitted to these rows.
+    - columns: Positions of the features used, in their order.
+    - record: Counts, clips and fallbacks of the balancing.
+    - parents: Class, number and origins of added rows: those they copy or lie between.
     """
 
     data: TrainingData
@@ -439,31 +406,12 @@ def prepare(
 ) -> Prepared:
     """Make training data of a subset of rows by a recipe.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        The preparation.
-    features : Features
-        All utterances. Columns of transcripts are fitted to the training rows.
-    rows : ndarray of int64
-        Training rows, the only ones read.
-    labels : ndarray of int64, shape (n,)
-        Labels of all utterances; only those of ``rows`` are read.
-    n_classes : int
-        Number of the study's classes.
-    seed : int
-        For the resampling.
-    reference, positions : TrainingData and ndarray of int64, optional
-        As of :func:`make_training_data`; without effect where columns are screened out.
-    ranking : ndarray of int64, optional
-        Of :func:`rank_columns` for the rows and the preset; computed where a screen needs it.
-    device : {"cpu", "cuda"}
-        Device that boosters will train on.
-
-    Returns
-    -------
-    Prepared
-        Ready for any number of fits.
+    - features, labels: Of all utterances; those of `rows` alone are read.
+    - seed: For the resampling.
+    - reference, positions: As of :func:`make_training_data`; without effect where columns are
+      screened out.
+    - ranking: Of :func:`rank_columns` for the rows and the preset; computed where a screen
+      needs it.
     """
     # The fit is here, so that no caller can give values of other rows.
     features = features.fit(rows)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
-from toolkit.models import Features, class_priors, prepare
+from toolkit.models import Features, class_priors
 from toolkit.models.boosters import fit_booster
 from toolkit.models.linear import LinearPath
-from toolkit.models.preparation import split_params
+from toolkit.models.preparation import prepare, split_params
 from toolkit.validation.folds import (
     Fold,
     derive_seed,
