@@ -101,7 +101,7 @@ def test_the_same_fit_gives_the_same_bytes_and_another_seed_does_not(kind, bin_u
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_threads_predict_what_one_does(kind, sample, bin_up):
     one = fit(bin_up(kind), n_rounds=2)
-    two = fit(bin_up(kind, n_threads=2), n_rounds=2, n_threads=2)
+    two = fit(bin_up(kind), n_rounds=2, n_threads=2)
 
     assert_array_equal(one.predict_proba(sample[0]), two.predict_proba(sample[0]))
 
@@ -183,7 +183,7 @@ def test_the_curve_is_the_log_loss_of_predicting_with_the_first_rounds(kind, sam
 
     assert booster.n_rounds == len(booster.curve) == 12
     for n_rounds in (1, 5, 12):
-        proba = booster.predict_proba(X[160:], n_rounds=n_rounds)
+        proba = fit(data, n_rounds=n_rounds).predict_proba(X[160:])
         log_loss = -np.log(proba[np.arange(80), y[160:]]).mean()
         assert_allclose(booster.curve[n_rounds - 1], log_loss, rtol=1e-6)
 
@@ -245,17 +245,6 @@ def test_patience_ends_training_and_keeps_the_rounds_after_the_best(kind, sample
     best = int(np.argmin(booster.curve)) + 1
     assert booster.n_rounds == len(booster.curve) == best + 7 < 200
     assert (booster.curve[best:] >= booster.curve[best - 1]).all()
-    assert booster.predict_proba(X, n_rounds=booster.n_rounds).shape == (240, 3)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_fewer_rounds_refitted_are_the_first_rounds(kind, sample, bin_up):
-    data = bin_up(kind)
-
-    long, short = fit(data, n_rounds=12), fit(data, n_rounds=4)
-
-    expected = short.predict_proba(sample[0])
-    assert_array_equal(long.predict_proba(sample[0], n_rounds=4), expected)
 
 
 @pytest.mark.parametrize("n_rows", [20_000, 20_001])

@@ -39,7 +39,6 @@ def make_training_data(
     weights: ArrayLike | None = None,
     reference: TrainingData | None = None,
     positions: NDArray[np.int64] | None = None,
-    n_threads: int = 1,
     device: str = "cpu",
 ) -> TrainingData:
     """Bin rows, for training or for validation. No fit changes the result.
@@ -88,7 +87,6 @@ def make_training_data(
             weights=weights,
             reference=None if reference is None else reference.handle,
             positions=positions,
-            n_threads=n_threads,
             device=device,
         )
     labels.flags.writeable = False
@@ -154,7 +152,11 @@ def fit_booster(
             f"patience must be at least 1 and come with validation rows, got {patience} "
             f"{'without' if validation is None else 'with'} them."
         )
-    library_params = _check_params(data, params)
+    library_params = _check_params(data, params) | {
+        "num_class": len(data.classes),
+        "max_bin": data.max_bin,
+        "seed": seed,
+    }
     if validation is not None and validation.edges is not data.edges:
         raise ValueError(
             "The validation rows were binned by other edges than the training rows; make them "
@@ -181,7 +183,6 @@ def fit_booster(
             data,
             library_params,
             n_rounds=n_rounds,
-            seed=seed,
             n_threads=n_threads,
             validation=validation,
             follow=follow,
