@@ -450,6 +450,13 @@ def mean_contrasts(differences):
     return [Contrast(MEAN_LOSS, losses(*column), none) for column in differences.T]
 
 
+def subtract(contrast):
+    """The pooled difference of a contrast."""
+    return float(
+        contrast.value(contrast.a.sum(axis=0)) - contrast.value(contrast.b.sum(axis=0))
+    )
+
+
 def p_by_definition(statistics):
     """Compute both p of |differences|, a row per pattern, the first row that of no swap."""
     found, tolerance = statistics[0], 1e-9
@@ -555,7 +562,7 @@ def test_both_p_are_their_definition(metric, seed):
     found = swap_p_values(contrasts, swap_patterns(7))
 
     assert_allclose(found, p_by_definition(statistics), rtol=1e-12)
-    assert statistics[0, 0] == pytest.approx(abs(contrasts[0].difference))
+    assert statistics[0, 0] == pytest.approx(abs(subtract(contrasts[0])))
     assert found[1][-1] == 1  # a system and its copy
 
 
@@ -614,7 +621,7 @@ def test_a_difference_of_rounding_alone_is_none_and_leaves_the_others_alone():
     better[:, 0] += np.array([1, 2, 1, 3, 2, 1])[:, None]
     uar = METRICS["uar"].value
     contrasts = [Contrast(uar, a, b), Contrast(uar, better, b)]
-    assert 0 < abs(contrasts[0].difference) < 1e-15
+    assert 0 < abs(subtract(contrasts[0])) < 1e-15
 
     alone, adjusted = swap_p_values(contrasts, swap_patterns(6))
 
@@ -671,7 +678,7 @@ def test_the_statistic_is_the_pooled_difference_not_the_mean_over_speakers():
 
     alone, adjusted = swap_p_values([contrast], swap_patterns(8))
 
-    assert contrast.difference > 0
+    assert subtract(contrast) > 0
     # 62 / 970; a swap of the large one or of small ones alone only widens the difference.
     assert alone == adjusted == 1.0
 

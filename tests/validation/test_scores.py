@@ -18,7 +18,6 @@ from toolkit.validation.scores import (
     Score,
     _bounded_interval,
     _degrees_of_freedom,
-    _jackknife_half_width,
     _mean_interval,
     find_score,
     jackknife_interval,
@@ -558,15 +557,6 @@ def test_nearly_all_rows_in_one_group_give_no_nan(largest):
             _bounded_interval(value, left_out, sizes),
         ):
             assert 0 <= low <= value <= high <= 1
-
-
-def test_half_widths_of_a_stack_are_those_of_each():
-    stack = np.stack([pooled_without(VALUES, WEIGHTS), pooled_without(VALUES, EQUAL)])
-
-    assert_allclose(
-        _jackknife_half_width(stack, WEIGHTS),
-        [_jackknife_half_width(row, WEIGHTS) for row in stack],
-    )
 
 
 @pytest.mark.parametrize("find", [jackknife_interval, _bounded_interval])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, combinations
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +82,6 @@ class Contrast:
     value: Callable[[Floats], Floats]
     a: Floats
     b: Floats
-
-    @property
-    def difference(self) -> float:
-        """The pooled difference that is tested: a less b."""
-        return float(self.value(self.a.sum(axis=0)) - self.value(self.b.sum(axis=0)))
 
 
 def swap_p_values(
@@ -336,6 +331,7 @@ def compare_systems(
     if chosen is None or chosen.local is None:
         known = [name for name, each in METRICS.items() if each.local is not None]
         raise ValueError(f"Systems cannot be compared by {metric!r}; choose among {known}.")
+    value, local = chosen.value, chosen.local
     names = [each.system for each in systems]
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(f"Got systems {names}; expected two or more of different names.")
@@ -354,22 +350,14 @@ def compare_systems(
         for name, tables in every.items()
     }
     sizes = np.unique(systems[0].groups(grouping), return_counts=True)[1]
-    left_out = {
-        name: np.mean([pooled_and_left_out(chosen.value, t)[1] for t in found], axis=0)
-        for name, found in tallies.items()
-    }
-    pooled = {
-        name: float(np.mean([chosen.compute(t.labels, t.proba, t.y_pred) for t in tables]))
-        for name, tables in every.items()
-    }
-    folds = {
-        name: np.mean(
-            [chosen.local(group_tallies(t, chosen, t.fold_names())[1]) for t in tables], axis=0
-        )
-        for name, tables in every.items()
-    }
+    left_out = _average(tallies, lambda t: pooled_and_left_out(value, t)[1])
+    pooled = _average(every, lambda t: chosen.compute(t.labels, t.proba, t.y_pred))
+    folds = _average(every, lambda t: local(group_tallies(t, chosen, t.fold_names())[1]))
     patterns = swap_patterns(len(sizes), seed)
-    contrasts = _make_contrasts(chosen.value, tallies, chosen_pairs, n_seeds)
+    # A single seed, axis 1, is compared with each of several.
+    stacked = {name: np.stack(found, axis=1) for name, found in tallies.items()}
+    mean = _mean_over_seeds(value)
+    contrasts = [Contrast(mean, stacked[a], stacked[b]) for a, b in chosen_pairs]
     alone, adjusted = swap_p_values(contrasts, patterns)
     width = chosen.high - chosen.low
     n_folds = len(np.unique(systems[0].folds))
@@ -377,7 +365,7 @@ def compare_systems(
     for (a, b), p, p_adjusted in zip(
         chosen_pairs, alone.tolist(), adjusted.tolist(), strict=True
     ):
-        difference = pooled[a] - pooled[b]
+        difference = float(pooled[a] - pooled[b])
         low, high = jackknife_interval(
             difference, left_out[a] - left_out[b], sizes, low=-width, high=width
         )
@@ -397,32 +385,23 @@ def compare_systems(
                 if n_folds > 1
                 else None,
                 smallest_p=patterns.smallest_p,
-                method=_describe(patterns, grouping, len(chosen_pairs))
-                + _describe_seeds(max(len(every[a]), len(every[b]))),
+                method=_describe(
+                    patterns, grouping, len(chosen_pairs), max(len(every[a]), len(every[b]))
+                ),
                 n_speakers=len(np.unique(systems[0].speakers)),
             )
         )
     return comparisons
 
 
-def _make_contrasts(
-    value: Callable[[Floats], Floats],
-    tallies: Mapping[str, Sequence[Floats]],
-    pairs: Sequence[tuple[str, str]],
-    n_seeds: int,
-) -> list[Contrast]:
-    """Contrast means over seeds, of tallies (n_groups, n_seeds, ...), where a pair has some."""
-    stacked = {
-        name: np.stack(found if len(found) > 1 else [*found] * n_seeds, axis=1)
-        for name, found in tallies.items()
+def _average(
+    of_systems: Mapping[str, Sequence[Any]], measure: Callable[[Any], Any]
+) -> dict[str, Floats]:
+    """Average a measure of every system over its seeds."""
+    return {
+        name: np.mean([measure(each) for each in found], axis=0)
+        for name, found in of_systems.items()
     }
-    mean = _mean_over_seeds(value)
-    return [
-        Contrast(value, tallies[a][0], tallies[b][0])
-        if len(tallies[a]) == len(tallies[b]) == 1
-        else Contrast(mean, stacked[a], stacked[b])
-        for a, b in pairs
-    ]
 
 
 def _mean_over_seeds(value: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
@@ -430,15 +409,11 @@ def _mean_over_seeds(value: Callable[[Floats], Floats]) -> Callable[[Floats], Fl
     return lambda tallies: np.asarray(value(tallies).mean(axis=-1))
 
 
-def _describe_seeds(n_seeds: int) -> str:
-    return f"; mean over {n_seeds} seeds" if n_seeds > 1 else ""
-
-
-def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int) -> str:
+def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int, n_seeds: int) -> str:
     kind, noun = ("exact swap", "patterns") if patterns.exact else ("swap", "seeded patterns")
     n_groups = patterns.swapped.shape[1]
     method = f"{kind} over {n_groups} {grouping}s ({patterns.n_patterns} {noun})"
     method += f"; max-T over {n_pairs} pair{'s' * (n_pairs > 1)}"
     if patterns.smallest_p > ALPHA:
         method += f"; not decidable: p cannot fall below {patterns.smallest_p}"
-    return method
+    return method + (f"; mean over {n_seeds} seeds" if n_seeds > 1 else "")
