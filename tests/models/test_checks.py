@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from toolkit.models.checks import _check_names, _check_weights, check_labels, check_matrix
+from toolkit.models.boosters import _check_names, _check_weights
+from toolkit.models.checks import check_labels, check_matrix
 
 
 def test_float32_rows_are_not_copied():

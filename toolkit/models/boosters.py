@@ -6,6 +6,7 @@ seed give the same model to the byte.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.models.checks import check_rows
+from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import (
     PARAMETERS,
@@ -24,6 +25,8 @@ from toolkit.models.libraries import (
     find_library,
 )
 
+# XGBoost refuses "[", "]" and "<" in a name, LightGBM turns spaces into underscores.
+_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 # A certain and wrong prediction costs this much and no more.
 _SMALLEST_PROBABILITY: Final = 1e-6
 
@@ -56,9 +59,12 @@ def make_training_data(
     - device: Device that boosters will train on (:func:`check_device`).
     """
     library = find_library(kind)
-    matrix, labels, names, weights = check_rows(
-        X, y, n_classes=n_classes, names=names, weights=weights
-    )
+    matrix = check_matrix(X)
+    if matrix.size == 0:
+        raise ValueError(f"Features have shape {matrix.shape}; expected at least one value.")
+    labels = check_labels(y, len(matrix), n_classes)
+    names = _check_names(names, matrix.shape[1])
+    weights = None if weights is None else _check_weights(weights, len(matrix))
     own = (kind, names, max_bin)
     if reference is not None and own != (reference.kind, reference.names, reference.max_bin):
         raise ValueError(
@@ -102,6 +108,36 @@ def make_training_data(
         edges=object() if reference is None else reference.edges,
         device=device,
     )
+
+
+def _check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
+    """Check that both boosters keep the features' names as they are."""
+    names = tuple(names)
+    if len(names) != n_features:
+        raise ValueError(f"There are {len(names)} names for {n_features} features.")
+    if odd := [name for name in names if not _NAME.fullmatch(name)]:
+        raise ValueError(
+            f"Feature names {odd[:5]} are refused or changed by a booster; expected ASCII "
+            "letters, digits and underscores."
+        )
+    if len(set(names)) < n_features:
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise ValueError(f"The feature name {twice!r} occurs twice.")
+    return names
+
+
+def _check_weights(weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+    """Check that weights are positive and finite, one per row."""
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (n_rows,):
+        raise ValueError(f"Weights have shape {array.shape}; expected one for {n_rows} rows.")
+    valid = np.isfinite(array) & (array > 0)
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"The weight of row {row} is {array[row]}; expected a positive finite number."
+        )
+    return array
 
 
 def fit_booster(

@@ -220,12 +220,8 @@ class FittedBooster:
         Returns
         -------
         FittedBooster
-            Its predictions are the same to the last bit.
-
-        Raises
-        ------
-        ValueError
-            If the model file is not the one that was written, or no model of a training.
+            Its predictions are the same to the last bit. Files that are not those written,
+            or no model of a training, raise ValueError.
         """
         folder = cast("AnyPath", stem.parent)
         side = folder / f"{stem.name}{_SIDE_SUFFIX}"

@@ -341,24 +341,18 @@ def _distinct_missing(missing: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
-    """Compute each class's share of the training rows.
-
-    Their ``argmax`` is the majority class, and the lowest of equal ones.
+    """Compute each class's share of the training rows, at least one.
 
     Parameters
     ----------
     y : array-like of int, shape (n_rows,)
+        Positions of the classes.
     n_classes : int
 
     Returns
     -------
     ndarray of float64, shape (n_classes,)
-        Priors, which sum to 1.
-
-    Raises
-    ------
-    ValueError
-        If there are no rows, or labels are not class positions.
+        Their ``argmax`` is the majority class, and the lowest of equal ones.
 
     Examples
     --------

@@ -88,7 +88,7 @@ class Features:
         return replace(self, texts=made)
 
     def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Copy a subset of rows and columns.
+        """Copy a subset of rows and columns; those of transcripts exist after a fit alone.
 
         Parameters
         ----------
@@ -98,11 +98,6 @@ class Features:
         -------
         ndarray of float32, shape (len(rows), len(columns))
             C-contiguous: boosters give other results for other memory orders.
-
-        Raises
-        ------
-        ValueError
-            If a column of transcripts is taken before :meth:`fit` or :meth:`apply`.
         """
         if np.array_equal(columns, np.arange(self.values.shape[1])):
             found = np.ascontiguousarray(self.values[rows])  # whole rows are quicker to copy
@@ -138,7 +133,7 @@ class Features:
         return proba
 
     def find(self, wanted: Sequence[str]) -> NDArray[np.int64]:
-        """Find the columns of a model's features.
+        """Find the columns of a model's features, and refuse to go without one.
 
         Parameters
         ----------
@@ -148,11 +143,6 @@ class Features:
         -------
         ndarray of int64, shape (len(wanted),)
             Their positions.
-
-        Raises
-        ------
-        ValueError
-            If one of them is missing.
         """
         position = {name: column for column, name in enumerate(self.names)}
         if absent := [name for name in wanted if name not in position]:
@@ -312,17 +302,12 @@ def parse_screening(screening: str) -> tuple[str, int]:
     Parameters
     ----------
     screening : str
-        ``"none"`` or for example ``"ftest-500"``.
+        ``"none"``, or for example ``"ftest-500"``; anything else raises ValueError.
 
     Returns
     -------
     tuple of str and int
         The number is 0 for ``"none"``.
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
 
     Examples
     --------
