@@ -96,12 +96,11 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
         # The scales are those of the given rows, since synthetic ones would narrow them.
         kept = _rows_without_tomek_link(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
-    weights = compute_sample_weight("balanced", labels) if strategy == "weights" else None
     return Balanced(
         X=grown,
-        y=_read_only(y_grown[kept]),
-        weights=None if weights is None else _read_only(weights),
-        rows=_read_only(rows[kept]),
+        y=y_grown[kept],
+        weights=compute_sample_weight("balanced", labels) if strategy == "weights" else None,
+        rows=rows[kept],
         n_given=int((kept < len(labels)).sum()),
         origins=_list_origins(y_grown, rows, added, kept),
         record=_make_record(strategy, labels, y_grown[kept], added, np.delete(rows, kept)),
@@ -297,8 +296,3 @@ def _make_record(
 
 def _count(y: NDArray[np.int64]) -> dict[str, int]:
     return {str(label): n for label, n in sorted(Counter(y.tolist()).items())}
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array

@@ -39,7 +39,7 @@ def make_training_data(
     n_classes: int,
     names: Sequence[str],
     max_bin: int,
-    weights: ArrayLike | None = None,
+    weights: NDArray[np.float64] | None = None,
     reference: TrainingData | None = None,
     positions: NDArray[np.int64] | None = None,
     device: str = "cpu",
@@ -64,7 +64,6 @@ def make_training_data(
         raise ValueError(f"Features have shape {matrix.shape}; expected at least one value.")
     labels = check_labels(y, len(matrix), n_classes)
     names = _check_names(names, matrix.shape[1])
-    weights = None if weights is None else _check_weights(weights, len(matrix))
     own = (kind, names, max_bin)
     if reference is not None and own != (reference.kind, reference.names, reference.max_bin):
         raise ValueError(
@@ -126,20 +125,6 @@ def _check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
     return names
 
 
-def _check_weights(weights: ArrayLike, n_rows: int) -> NDArray[np.float64]:
-    """Check that weights are positive and finite, one per row."""
-    array = np.asarray(weights, dtype=np.float64)
-    if array.shape != (n_rows,):
-        raise ValueError(f"Weights have shape {array.shape}; expected one for {n_rows} rows.")
-    valid = np.isfinite(array) & (array > 0)
-    if not valid.all():
-        row = int(np.argmin(valid))
-        raise ValueError(
-            f"The weight of row {row} is {array[row]}; expected a positive finite number."
-        )
-    return array
-
-
 def fit_booster(
     data: TrainingData,
     params: Mapping[str, Any],
@@ -156,7 +141,7 @@ def fit_booster(
 
     Rows of a single class, and settings that are unknown or out of range, raise ValueError.
 
-    - params: The library's own; ``max_bin`` among them must be that of ``data``.
+    - params: The library's own, but for ``max_bin``, which is that of ``data``.
     - n_rounds: Rounds at most; LightGBM ends earlier where no tree can be split any more.
     - seed: From 0 to 2**31 - 1.
     - validation: Rows whose log-loss is followed, binned by the same edges. They may have
@@ -181,18 +166,12 @@ def fit_booster(
         )
     if n_rounds < 1:
         raise ValueError(f"n_rounds must be at least 1, got {n_rounds}.")
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"seed must lie in [0, 2**31), got {seed}.")
     if patience is not None and (patience < 1 or validation is None):
         raise ValueError(
             f"patience must be at least 1 and come with validation rows, got {patience} "
             f"{'without' if validation is None else 'with'} them."
         )
-    library_params = _check_params(data, params) | {
-        "num_class": len(data.classes),
-        "max_bin": data.max_bin,
-        "seed": seed,
-    }
+    _check_params(data, params)
     if validation is not None and validation.edges is not data.edges:
         raise ValueError(
             "The validation rows were binned by other edges than the training rows; make them "
@@ -217,7 +196,7 @@ def fit_booster(
     with library.own_errors():
         model = library.train(
             data,
-            library_params,
+            {**params, "num_class": len(data.classes), "max_bin": data.max_bin, "seed": seed},
             n_rounds=n_rounds,
             n_threads=n_threads,
             validation=validation,
@@ -288,18 +267,10 @@ def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     return float(-np.mean(np.log(floored[np.arange(len(y)), y] / floored.sum(axis=1))))
 
 
-def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, Any]:
-    library_params = dict(params)
-    max_bin = library_params.pop("max_bin", data.max_bin)
-    if max_bin != data.max_bin:
-        raise ValueError(
-            f"The training data has {data.max_bin} bins a feature, the parameters ask for "
-            f"{max_bin}; bins are made with the training data."
-        )
+def _check_params(data: TrainingData, params: Mapping[str, Any]) -> None:
     accepted = PARAMETERS[data.kind]
-    for name in library_params:
+    for name in params:
         if name not in accepted:
             near = get_close_matches(name, accepted, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"choose among {sorted(accepted)}."
             raise ValueError(f"Unknown {data.kind} parameter {name!r}; {hint}")
-    return library_params

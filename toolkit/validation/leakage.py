@@ -97,29 +97,23 @@ def _premium_pairs(
 
 def describe_gaps(manifest: Manifest, *, content_parts: int = CONTENT_PARTS) -> tuple[str, ...]:
     """Describe the comparisons that the data do not allow, in sentences."""
-    same = _describe_content_gap(manifest, content_parts)
+    gaps = []
     if reason := _why_no_sessions(manifest):
-        return (f"{reason}: the session and the partner premium are left out.", *same)
-    speakers = np.unique(manifest.speakers).tolist()
-    partners = _partners(manifest)
-    lonely = [name for name in speakers if name not in partners]
-    if not lonely:
-        return same
-    subject = f"All but {', '.join(lonely)}" if partners else "No speaker"
-    needed = "it takes another person in the session, and as many people outside it"
-    return (f"{subject} can be in the partner premium: {needed}.", *same)
-
-
-def _describe_content_gap(manifest: Manifest, content_parts: int) -> tuple[str, ...]:
+        gaps.append(f"{reason}: the session and the partner premium are left out.")
+    else:
+        partners = _partners(manifest)
+        if lonely := sorted(set(manifest.speakers.tolist()) - partners.keys()):
+            subject = f"All but {', '.join(lonely)}" if partners else "No speaker"
+            needed = "it takes another person in the session, and as many people outside it"
+            gaps.append(f"{subject} can be in the partner premium: {needed}.")
     cases = _leave_out_content(manifest, 0, content_parts)
     n_missing = len(manifest) - sum(len(fold.test) for fold, *_ in cases)
-    if manifest.contents is None or not n_missing:
-        return ()
-    sentence = (
-        f"{n_missing:,} of {len(manifest):,} utterances are not in the content premium: "
-        "without their content, fewer than two classes are left to learn from."
-    )
-    return (sentence,)
+    if manifest.contents is not None and n_missing:
+        gaps.append(
+            f"{n_missing:,} of {len(manifest):,} utterances are not in the content premium: "
+            "without their content, fewer than two classes are left to learn from."
+        )
+    return tuple(gaps)
 
 
 def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _PremiumPair:
@@ -322,7 +316,13 @@ def measure_premium(
     make = partial(_premium_pairs, manifest, content_parts=content_parts)
     pairs = [make(seed=seed + k) for k in range(N_PREMIUM_SEEDS)]
     for train in (rows for each in pairs for rows in _training_sets(each).values()):
-        _check_classes(manifest.labels[train[features.present[train]]])
+        labels = manifest.labels[train[features.present[train]]]
+        if (n_seen := len(np.unique(labels))) < 2:
+            raise ValueError(
+                f"A training set of {len(labels)} utterances holds {n_seen} class(es) only; "
+                "the premium needs two in every fold. Choose other --classes, or another "
+                "--modality."
+            )
     repeats = []
     # Tasks of permuted rows take longest. Started first, they leave no worker idle at the end.
     for draw in range(N_ROW_DRAWS):
@@ -336,23 +336,12 @@ def measure_premium(
     for each, own in zip(repeats, tasks, strict=True):
         fitted = [proba for _ in own for proba in next(answers)]
         gathered.append(each.gather(manifest, features.present, fitted))
-    by_pair = [list(found) for found in zip(*gathered, strict=True)]
-    found = {pair.kind: each for pair, each in zip(pairs[0], by_pair, strict=True)}
-    return _compute_premium(
-        {kind: each[N_ROW_DRAWS:] for kind, each in found.items()},
-        {kind: each[:N_ROW_DRAWS] for kind, each in found.items()},
-        modality=modality,
-        metric=metric,
+    kinds = [pair.kind for pair in pairs[0]]
+    permuted, real = (
+        dict(zip(kinds, zip(*part, strict=True), strict=True))
+        for part in (gathered[:N_ROW_DRAWS], gathered[N_ROW_DRAWS:])
     )
-
-
-def _check_classes(labels: NDArray[np.int64]) -> None:
-    n_seen = len(np.unique(labels))
-    if n_seen < 2:
-        raise ValueError(
-            f"A training set of {len(labels)} utterances holds {n_seen} class(es) only; the "
-            "premium needs two in every fold. Choose other --classes, or another --modality."
-        )
+    return _compute_premium(real, permuted, modality=modality, metric=metric)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
