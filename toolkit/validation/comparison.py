@@ -55,11 +55,6 @@ class _SwapPatterns:
         """The smallest p-value these patterns can give."""
         return 1 / (len(self.swapped) + (not self.exact))
 
-    @property
-    def n_patterns(self) -> int:
-        """Number of patterns; of all patterns only one of each mirrored pair is kept."""
-        return len(self.swapped) * (2 if self.exact else 1)
-
 
 def swap_patterns(n_groups: int, seed: int = 0) -> _SwapPatterns:
     """List the ways of swapping two systems, or draw a sample of them where groups are many."""
@@ -410,9 +405,11 @@ def _mean_over_seeds(value: Callable[[Floats], Floats]) -> Callable[[Floats], Fl
 
 
 def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int, n_seeds: int) -> str:
-    kind, noun = ("exact swap", "patterns") if patterns.exact else ("swap", "seeded patterns")
-    n_groups = patterns.swapped.shape[1]
-    method = f"{kind} over {n_groups} {grouping}s ({patterns.n_patterns} {noun})"
+    n_patterns, n_groups = patterns.swapped.shape
+    # Of all patterns only one of each mirrored pair is kept.
+    method = f"exact swap over {n_groups} {grouping}s ({2 * n_patterns} patterns)"
+    if not patterns.exact:
+        method = f"swap over {n_groups} {grouping}s ({n_patterns} seeded patterns)"
     method += f"; max-T over {n_pairs} pair{'s' * (n_pairs > 1)}"
     if patterns.smallest_p > ALPHA:
         method += f"; not decidable: p cannot fall below {patterns.smallest_p}"

@@ -77,15 +77,15 @@ class PremiumScore:
     metric: str
     quantity: str
     split: str
-    against: str
-    group: str
+    against: str = ""
+    group: str = ""
     value: float
     low: float | None = None
     high: float | None = None
     p: float | None = None
     p_adjusted: float | None = None
-    sd: float | None
-    n_repeats: int
+    sd: float | None = None
+    n_repeats: int = 1
     n_utterances: int
 
 
@@ -232,11 +232,7 @@ def measure_chance(
         metric=metric,
         quantity="score, first seed",
         split="speaker",
-        against="",
-        group="",
         value=found,
-        sd=None,
-        n_repeats=1,
         n_utterances=len(manifest),
     )
     low, high = np.quantile(nulls, (0.025, 0.975)).tolist()

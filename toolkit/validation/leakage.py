@@ -381,11 +381,18 @@ def _compute_premium(
     The arguments give the predictions of both splits, one pair per repeat, by kind of premium.
     """
     chosen = METRICS[metric]
-    # Above 0 where the lenient split looks better, also for losses.
-    sign = 1 if chosen.direction == "maximize" else -1
     # A premium is the mean over the seeds less the mean over the permuted rows.
     counts = [len(next(iter(each.values()))) for each in (real, permuted)]
-    weights = sign * np.repeat(np.divide((1, -1), counts), counts)
+    weights = np.repeat(np.divide((1, -1), counts), counts)
+
+    def subtract(values: Floats) -> Floats:
+        # Above 0 where the lenient split looks better, also for losses.
+        sign = 1 if chosen.direction == "maximize" else -1
+        return np.asarray(sign * (values[..., 0] - values[..., 1]))
+
+    def average(tallies: Floats) -> Floats:
+        return np.asarray(chosen.value(tallies) @ weights)
+
     everyone = sorted({name for (pair, *_) in real.values() for name in pair[0].speakers})
     rows = partial(_list_rows, modality=modality, metric=chosen)
     # A split may be in several pairs: its scores are listed once.
@@ -398,31 +405,19 @@ def _compute_premium(
             for side, split in enumerate(part.names):
                 take = partial(np.take, indices=side, axis=-1)
                 scores[suffix, split] = rows(part, take, f"score{suffix}", split)
-            differences += rows(
-                part,
-                lambda values: sign * _subtract(values),
-                f"{kind} difference{suffix}",
-                *part.names,
-            )
+            differences += rows(part, subtract, f"{kind} difference{suffix}", *part.names)
         both = replace(parts[0], tallies=np.concatenate([p.tallies for p in parts], axis=1))
-        premiums.append(
-            rows(
-                both,
-                lambda values: (_subtract(values) @ weights)[..., None],
-                f"{kind} premium",
-                *both.names,
-            )
+        found = rows(
+            both,
+            lambda values: (subtract(values) @ weights)[..., None],
+            f"{kind} premium",
+            *both.names,
         )
+        premiums.append(found)
         # A speaker that is in no split of the pair has nothing to swap.
         padded = np.zeros((len(everyone), *both.tallies.shape[1:]))
         padded[np.searchsorted(everyone, both.speakers)] = both.tallies
-        contrasts.append(
-            Contrast(
-                lambda tallies: chosen.value(tallies) @ weights,
-                padded[:, :, 0],
-                padded[:, :, 1],
-            )
-        )
+        contrasts.append(Contrast(average, padded[:, :, 0], padded[:, :, 1]))
     alone, adjusted = swap_p_values(contrasts, swap_patterns(len(everyone)))
     listed = [row for own in scores.values() for row in own] + differences
     for (pooled, *speakers), p, p_adjusted in zip(
@@ -430,11 +425,6 @@ def _compute_premium(
     ):
         listed += [replace(pooled, p=p, p_adjusted=p_adjusted), *speakers]
     return listed
-
-
-def _subtract(values: Floats) -> Floats:
-    """Subtract the strict split from the lenient one, on the last axis."""
-    return np.asarray(values[..., 0] - values[..., 1])
 
 
 def _list_rows(

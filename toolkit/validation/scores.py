@@ -2,8 +2,8 @@
 
 The scope of a score is ``all`` (every held-out row pooled), ``present`` (pooled over the rows
 with a modality of the system), ``fold``, ``speaker`` or ``class``. Its method describes value
-and interval in words; the words before the parenthesis are one of :data:`_KINDS`. Systems
-whose searches were repeated under further seeds have mean and deviation over these as well.
+and interval in words; those before the parenthesis are its kind. Systems whose searches were
+repeated under further seeds have mean and deviation over these as well.
 """
 
 import itertools
@@ -32,19 +32,6 @@ _Interval = tuple[float | None, float | None]
 
 _FEWEST_GROUPS: Final = 5
 """Below this many groups the jackknife gives no interval."""
-
-_KINDS: Final = (
-    "speaker jackknife t",
-    "session jackknife t",
-    "perfect calibration",
-    "value",
-    "mean over folds",
-    "sd over folds",
-    "speaker mean t",
-    "mean over seeds",
-    "sd over seeds",
-)
-"""The kinds of score: the start of its `method`."""
 
 
 def _effective_number(sizes: Floats) -> float:
@@ -178,7 +165,7 @@ class Score:
 
     @property
     def kind(self) -> str:
-        """The method without its numbers: one of :data:`_KINDS`."""
+        """The method without its numbers, such as ``"speaker jackknife t"``."""
         return self.method.partition(" (")[0]
 
 
@@ -240,8 +227,7 @@ def find_score(
 ) -> Score:
     """Pick the first score that matches; KeyError if none does.
 
-    `kind` is one of :data:`_KINDS`; by default the first, which for pooled scores has the
-    interval over speakers.
+    `kind` is by default the first, which for pooled scores has the interval over speakers.
     """
     for score in scores:
         found = (score.system, score.metric, score.scope, score.group)
