@@ -27,8 +27,8 @@ from toolkit.models.libraries import (
 
 # XGBoost refuses "[", "]" and "<" in a name, LightGBM turns spaces into underscores.
 _NAME: Final = re.compile(r"[A-Za-z0-9_]+")
-# A certain and wrong prediction costs this much and no more.
-_SMALLEST_PROBABILITY: Final = 1e-6
+#: Lower bound of the probabilities in the log-loss.
+CLIP: Final = 1e-6
 
 
 def make_training_data(
@@ -185,7 +185,7 @@ def fit_booster(
         assert validation is not None
         full = np.zeros((len(proba), data.n_classes))  # a copy: the library uses its own again
         full[:, data.classes] = proba
-        curve.append(_log_loss(full, validation.labels))
+        curve.append(float(row_log_loss(validation.labels, full).mean()))
         if curve[-1] < curve[lowest]:
             lowest = len(curve) - 1
         if on_round is not None:
@@ -261,10 +261,14 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Compute the mean log-loss over all classes, including those never seen in training."""
-    floored = np.maximum(proba, _SMALLEST_PROBABILITY)
-    return float(-np.mean(np.log(floored[np.arange(len(y)), y] / floored.sum(axis=1))))
+def row_log_loss(labels: NDArray[np.int64], proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the log-loss of every row, in nats, over all classes of the study.
+
+    Probabilities are raised to 1e-6 where lower, then renormalised, so that one certain
+    mistake costs 13.8 and not infinity.
+    """
+    clipped = np.maximum(proba, CLIP)
+    return -np.log(clipped[np.arange(len(labels)), labels] / clipped.sum(axis=1))
 
 
 def _check_params(data: TrainingData, params: Mapping[str, Any]) -> None:

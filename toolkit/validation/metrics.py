@@ -18,13 +18,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.models.boosters import row_log_loss
 from toolkit.validation.predictions import Predictions
 
 Floats = NDArray[np.float64]
 _Codes = NDArray[np.int64]
-
-CLIP: Final = 1e-6
-"""Lower bound of the probabilities in the log-loss."""
 
 _N_BINS: Final = 15
 
@@ -107,15 +105,6 @@ def _matthews_correlation(counts: Floats) -> Floats:
     return ratio(covariance, np.sqrt(spread_true * spread_predicted))
 
 
-@dataclass(frozen=True, slots=True)
-class _ReliabilityBin:
-    """Mean confidence and accuracy of `n` rows, at least one."""
-
-    n: int
-    confidence: float
-    accuracy: float
-
-
 def _confidence_bins(confidence: Floats) -> _Codes:
     """Sort confidences into 15 equal bins (m / 15, (m + 1) / 15].
 
@@ -124,8 +113,8 @@ def _confidence_bins(confidence: Floats) -> _Codes:
     return np.clip(np.ceil(confidence * _N_BINS).astype(np.int64) - 1, 0, _N_BINS - 1)
 
 
-def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
-    """Compare confidence and accuracy of the most probable class in bins of equal size.
+def reliability_bins(predictions: Predictions) -> Floats:
+    """Give mean confidence and accuracy of the most probable class: shape (2, n_bins).
 
     At most 10 bins of at least 40 rows, by increasing confidence; a single bin below 80 rows.
     Rows of the same confidence share a bin. Bins of equal width, as those of the calibration
@@ -136,14 +125,8 @@ def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
     n_bins = min(10, max(1, len(confidence) // 40))
     edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins)
     numbers = np.searchsorted(edges, confidence)
-    return [
-        _ReliabilityBin(
-            n=int(inside.sum()),
-            confidence=float(confidence[inside].mean()),
-            accuracy=float(right[inside].mean()),
-        )
-        for inside in (numbers == m for m in np.unique(numbers))
-    ]
+    bins = (numbers == m for m in np.unique(numbers))
+    return np.array([(confidence[own].mean(), right[own].mean()) for own in bins]).T
 
 
 def perfect_calibration_errors(proba: Floats, *, n_draws: int = 200, seed: int = 0) -> Floats:
@@ -210,17 +193,6 @@ def _tally_gaps(rows: GroupedRows) -> Floats:
     cells = rows.groups * _N_BINS + _confidence_bins(confidence)
     binned = GroupedRows(rows.labels, rows.y_pred, rows.proba, cells, rows.n_groups * _N_BINS)
     return binned.sum_losses(right - confidence).reshape(rows.n_groups, _N_BINS, 2)
-
-
-def row_log_loss(labels: NDArray[np.int64], proba: Floats) -> Floats:
-    """Compute the log-loss of every row, in nats.
-
-    Probabilities are raised to 1e-6 where lower, then renormalised, so that one certain
-    mistake costs 13.8 and not infinity.
-    """
-    clipped = np.maximum(proba, CLIP)
-    of_true: Floats = clipped[np.arange(len(labels)), labels] / clipped.sum(axis=1)
-    return -np.log(of_true)
 
 
 def _mean_loss(tally: Floats) -> Floats:
