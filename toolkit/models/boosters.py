@@ -23,6 +23,7 @@ from toolkit.models.libraries import (
     BoosterError,
     TrainingData,
     find_library,
+    own_errors,
 )
 
 # XGBoost refuses "[", "]" and "<" in a name, LightGBM turns spaces into underscores.
@@ -83,7 +84,7 @@ def make_training_data(
                 "reference."
             )
     classes, codes = np.unique(labels, return_inverse=True)
-    with library.own_errors():
+    with own_errors(kind):
         handle = library.bin_rows(
             matrix,
             codes,
@@ -193,7 +194,7 @@ def fit_booster(
         return patience is not None and len(curve) - 1 - lowest >= patience
 
     library, content = find_library(data.kind), b""
-    with library.own_errors():
+    with own_errors(data.kind):
         model = library.train(
             data,
             {**params, "num_class": len(data.classes), "max_bin": data.max_bin, "seed": seed},
@@ -268,7 +269,8 @@ def row_log_loss(labels: NDArray[np.int64], proba: NDArray[np.float64]) -> NDArr
     mistake costs 13.8 and not infinity.
     """
     clipped = np.maximum(proba, CLIP)
-    return -np.log(clipped[np.arange(len(labels)), labels] / clipped.sum(axis=1))
+    of_true = clipped[np.arange(len(labels)), labels] / clipped.sum(axis=1)
+    return np.asarray(-np.log(of_true))
 
 
 def _check_params(data: TrainingData, params: Mapping[str, Any]) -> None:

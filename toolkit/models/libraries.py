@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import lightgbm as lgb
 import numpy as np
@@ -74,29 +74,23 @@ class TrainingData:
     device: str = "cpu"
 
 
-class _Library:
-    """What the libraries share: ``kind`` is the name, ``suffix`` the ending of model files."""
-
-    kind: ClassVar[str]
-    suffix: ClassVar[str]
-
-    @contextmanager
-    def own_errors(self) -> Iterator[None]:
-        """Turn the library's own error into a :class:`BoosterError`."""
-        try:
-            yield
-        except _ERRORS as error:
-            # XGBoost puts the time of day before its message and a stack trace behind it; a
-            # failed trial's reason is kept, and must be the same in every run.
-            reason = _CLOCK.sub("", str(error).strip().split("\n")[0])
-            raise BoosterError(f"{self.kind} stopped: {reason}") from error
+@contextmanager
+def own_errors(kind: str) -> Iterator[None]:
+    """Turn a library's own error into a :class:`BoosterError`."""
+    try:
+        yield
+    except _ERRORS as error:
+        # XGBoost puts the time of day before its message and a stack trace behind it; a
+        # failed trial's reason is kept, and must be the same in every run.
+        reason = _CLOCK.sub("", str(error).strip().split("\n")[0])
+        raise BoosterError(f"{kind} stopped: {reason}") from error
 
 
 #: Rows that find the edges of LightGBM's bins, at most.
 _BIN_ROWS: Final = 20_000
 
 
-class _LightGBM(_Library):
+class _LightGBM:
     """Binned rows, training, prediction and files by LightGBM."""
 
     kind, suffix = "lightgbm", ".txt"
@@ -219,7 +213,7 @@ class _LightGBM(_Library):
         return np.asarray(model.feature_importance("gain"), dtype=np.float64)
 
 
-class _XGBoost(_Library):
+class _XGBoost:
     """The methods of :class:`_LightGBM`, by XGBoost."""
 
     kind, suffix = "xgboost", ".json"

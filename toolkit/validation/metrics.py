@@ -210,22 +210,22 @@ class Metric:
 
     - name: Key in :data:`METRICS` and in every file, for example ``"f1_micro"``.
     - title: Name for readers, for example ``"F1-micro"``.
-    - direction: The better one.
-    - low, high: Range, to which intervals are clipped.
-    - tally: Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
     - value: The metric of tallies ``(..., *shape)``, shape ``(...)``, over all the classes.
     - local: The metric of one fold or speaker, over the classes that occur there; None where a
       single speaker has too few rows for it to mean anything.
+    - direction: The better one.
+    - low, high: Range, to which intervals are clipped.
+    - tally: Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
     """
 
     name: str
     title: str
-    direction: Literal["maximize", "minimize"]
-    low: float
-    high: float
-    tally: Callable[[GroupedRows], Floats]
     value: Callable[[Floats], Floats]
     local: Callable[[Floats], Floats] | None
+    direction: Literal["maximize", "minimize"] = "maximize"
+    low: float = 0
+    high: float = 1
+    tally: Callable[[GroupedRows], Floats] = _tally_counts
 
     @property
     def needs_proba(self) -> bool:
@@ -247,28 +247,18 @@ class Metric:
 
 _macro_f1 = partial(_class_mean, per_class=_f1)
 _uar = partial(_class_mean, per_class=_recall)
-_CONFUSION = (
-    ("f1_micro", "F1-micro", 0, _micro_f1, _micro_f1),
-    ("f1_macro", "F1-macro", 0, _macro_f1, partial(_macro_f1, present_only=True)),
-    ("uar", "UAR", 0, _uar, partial(_uar, present_only=True)),
-    ("f1_weighted", "F1-weighted", 0, _weighted_f1, _weighted_f1),
-    ("mcc", "MCC", -1, _matthews_correlation, _matthews_correlation),
+_loss = partial(Metric, value=_mean_loss, local=_mean_loss, direction="minimize")
+_ALL = (
+    Metric("f1_micro", "F1-micro", _micro_f1, _micro_f1),
+    Metric("f1_macro", "F1-macro", _macro_f1, partial(_macro_f1, present_only=True)),
+    Metric("uar", "UAR", _uar, partial(_uar, present_only=True)),
+    Metric("f1_weighted", "F1-weighted", _weighted_f1, _weighted_f1),
+    Metric("mcc", "MCC", _matthews_correlation, _matthews_correlation, low=-1),
+    _loss("log_loss", "Log-loss", high=np.inf, tally=_tally_log_loss),
+    _loss("brier", "Brier score", high=2, tally=_tally_brier),
+    _loss("ece", "Calibration error", value=_calibration_error, local=None, tally=_tally_gaps),
 )
-_LOSSES = (
-    ("log_loss", "Log-loss", np.inf, _tally_log_loss, _mean_loss, _mean_loss),
-    ("brier", "Brier score", 2, _tally_brier, _mean_loss, _mean_loss),
-    ("ece", "Calibration error", 1, _tally_gaps, _calibration_error, None),
-)
-METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
-    {
-        name: Metric(name, title, "maximize", low, 1, _tally_counts, value, local)
-        for name, title, low, value, local in _CONFUSION
-    }
-    | {
-        name: Metric(name, title, "minimize", 0, high, tally, value, local)
-        for name, title, high, tally, value, local in _LOSSES
-    }
-)
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType({each.name: each for each in _ALL})
 """Every metric by name, in the order of the tables."""
 
 CLASS_METRICS: Final[Mapping[str, Callable[[Floats], Floats]]] = MappingProxyType(
