@@ -344,29 +344,18 @@ def measure_premium(
     return _compute_premium(real, permuted, modality=modality, metric=metric)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """Tallies of a pair of splits: shape (n_speakers, n_repeats, 2, ...), the lenient first."""
-
-    names: tuple[str, str]
-    speakers: list[str]
-    sizes: NDArray[np.int64]
-    tallies: Floats
-
-
-def _measure(repeats: Sequence[_Pair], metric: Metric) -> _Measured:
+def _tally_pairs(repeats: Sequence[_Pair], metric: Metric) -> Floats:
+    """Tally pairs of splits: shape (n_speakers, n_repeats, 2, ...), the lenient first."""
     lenient, strict = repeats[0]
-    names = (lenient.system, strict.system)
     if not np.array_equal(lenient.utterances, strict.utterances):
         raise ValueError(
-            f"{names[0]!r} and {names[1]!r} tested different utterances; expected splits of "
-            "one pair."
+            f"{lenient.system!r} and {strict.system!r} tested different utterances; expected "
+            "splits of one pair."
         )
-    speakers, sizes = np.unique(lenient.speakers, return_counts=True)
     tallies = [
         [group_tallies(side, metric, side.speakers)[1] for side in pair] for pair in repeats
     ]
-    return _Measured(names, speakers.tolist(), sizes, np.moveaxis(np.array(tallies), 2, 0))
+    return np.moveaxis(np.array(tallies), 2, 0)
 
 
 def _compute_premium(
@@ -390,50 +379,53 @@ def _compute_premium(
         sign = 1 if chosen.direction == "maximize" else -1
         return np.asarray(sign * (values[..., 0] - values[..., 1]))
 
+    def premium(values: Floats) -> Floats:
+        return np.asarray(subtract(values) @ weights)[..., None]
+
     def average(tallies: Floats) -> Floats:
         return np.asarray(chosen.value(tallies) @ weights)
 
     everyone = sorted({name for (pair, *_) in real.values() for name in pair[0].speakers})
-    rows = partial(_list_rows, modality=modality, metric=chosen)
     # A split may be in several pairs: its scores are listed once.
     scores: dict[tuple[str, str], list[PremiumScore]] = {}
     differences: list[PremiumScore] = []
     premiums, contrasts = [], []
     for kind in real:
-        parts = [_measure(each[kind], chosen) for each in (real, permuted)]
+        names = [each.system for each in real[kind][0]]
+        speakers, sizes = np.unique(real[kind][0][0].speakers, return_counts=True)
+        rows = partial(
+            _list_rows, speakers=speakers, sizes=sizes, modality=modality, metric=chosen
+        )
+        parts = [_tally_pairs(each[kind], chosen) for each in (real, permuted)]
         for part, suffix in zip(parts, ("", ", rows permuted"), strict=True):
-            for side, split in enumerate(part.names):
+            for side, split in enumerate(names):
                 take = partial(np.take, indices=side, axis=-1)
                 scores[suffix, split] = rows(part, take, f"score{suffix}", split)
-            differences += rows(part, subtract, f"{kind} difference{suffix}", *part.names)
-        both = replace(parts[0], tallies=np.concatenate([p.tallies for p in parts], axis=1))
-        found = rows(
-            both,
-            lambda values: (subtract(values) @ weights)[..., None],
-            f"{kind} premium",
-            *both.names,
-        )
-        premiums.append(found)
+            differences += rows(part, subtract, f"{kind} difference{suffix}", *names)
+        both = np.concatenate(parts, axis=1)
+        premiums.append(rows(both, premium, f"{kind} premium", *names))
         # A speaker that is in no split of the pair has nothing to swap.
-        padded = np.zeros((len(everyone), *both.tallies.shape[1:]))
-        padded[np.searchsorted(everyone, both.speakers)] = both.tallies
+        padded = np.zeros((len(everyone), *both.shape[1:]))
+        padded[np.searchsorted(everyone, speakers)] = both
         contrasts.append(Contrast(average, padded[:, :, 0], padded[:, :, 1]))
     alone, adjusted = swap_p_values(contrasts, swap_patterns(len(everyone)))
     listed = [row for own in scores.values() for row in own] + differences
-    for (pooled, *speakers), p, p_adjusted in zip(
+    for (pooled, *others), p, p_adjusted in zip(
         premiums, alone.tolist(), adjusted.tolist(), strict=True
     ):
-        listed += [replace(pooled, p=p, p_adjusted=p_adjusted), *speakers]
+        listed += [replace(pooled, p=p, p_adjusted=p_adjusted), *others]
     return listed
 
 
 def _list_rows(
-    measured: _Measured,
+    tallies: Floats,
     combine: Callable[[Floats], Floats],
     quantity: str,
     split: str,
     against: str = "",
     *,
+    speakers: NDArray[np.str_],
+    sizes: NDArray[np.int64],
     modality: str,
     metric: Metric,
 ) -> list[PremiumScore]:
@@ -457,10 +449,7 @@ def _list_rows(
             n_utterances=n,
         )
 
-    sizes, local = measured.sizes, metric.local or metric.value
-    pooled, left_out = pooled_and_left_out(
-        lambda tallies: combine(metric.value(tallies)), measured.tallies
-    )
+    pooled, left_out = pooled_and_left_out(lambda each: combine(metric.value(each)), tallies)
     row = make("", pooled, int(sizes.sum()))
     without = left_out.mean(axis=1)
     if against:
@@ -469,7 +458,6 @@ def _list_rows(
         low, high = jackknife_interval(row.value, without, sizes, low=-reach, high=reach)
     else:
         low, high = score_interval(metric, row.value, without, sizes)
-    by_speaker = zip(
-        measured.speakers, combine(local(measured.tallies)), sizes.tolist(), strict=True
-    )
+    own = combine((metric.local or metric.value)(tallies))
+    by_speaker = zip(speakers.tolist(), own, sizes.tolist(), strict=True)
     return [replace(row, low=low, high=high), *(make(*speaker) for speaker in by_speaker)]
