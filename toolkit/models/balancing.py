@@ -40,8 +40,7 @@ _N_BORDER_NEIGHBORS: Final = 10
 class Balanced:
     """Training rows after balancing, and their origins.
 
-    Given rows come first and keep their order; copies and synthetic rows follow. ``n_given``
-    counts given rows that are left, since the removal of Tomek links takes some away.
+    Given rows come first and keep their order; copies and synthetic rows follow.
 
     - weights: shape (n_out,); Row weights of mean 1, of the strategy ``weights`` only.
     - rows: shape (n_out,); The given row that a row is, kept or copied; -1 for a synthetic one.
@@ -52,7 +51,6 @@ class Balanced:
     y: NDArray[np.int64]
     weights: NDArray[np.float64] | None
     rows: NDArray[np.int64]
-    n_given: int
     origins: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = field(repr=False)
     record: Mapping[str, Any]
 
@@ -101,7 +99,6 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
         y=y_grown[kept],
         weights=compute_sample_weight("balanced", labels) if strategy == "weights" else None,
         rows=rows[kept],
-        n_given=int((kept < len(labels)).sum()),
         origins=_list_origins(y_grown, rows, added, kept),
         record=_make_record(strategy, labels, y_grown[kept], added, np.delete(rows, kept)),
     )

@@ -241,9 +241,8 @@ class LinearPath:
             self._model.fit(self._z, self._y, sample_weight=self._weights)
         coefficients = self._model.coef_.astype(np.float64)
         intercepts = self._model.intercept_.astype(np.float64)
-        if (
-            len(self._classes) == 2
-        ):  # scikit-learn gives the second class's margin over the first
+        # Of two classes scikit-learn gives the second one's margin over the first.
+        if len(self._classes) == 2:
             coefficients = np.vstack([-coefficients / 2, coefficients / 2])
             intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
         n_features = len(self._means)

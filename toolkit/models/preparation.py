@@ -9,7 +9,7 @@ References
 Ross (2014), Mutual information between discrete and continuous data sets, PLoS ONE 9.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -291,9 +291,7 @@ def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.flo
 
 
 #: Screening methods: the higher a feature's score, the sooner it is kept; NaN comes last.
-_SCORES: Final[
-    Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float64]]]
-] = MappingProxyType({"ftest": _f_scores, "mutual": _mutual_scores, "gain": _gain_scores})
+_SCORES: Final = {"ftest": _f_scores, "mutual": _mutual_scores, "gain": _gain_scores}
 
 
 def parse_screening(screening: str) -> tuple[str, int]:
@@ -404,7 +402,7 @@ def prepare(
     if recipe.screens(features) or features.texts:
         reference = positions = None  # each fold keeps, or makes, other columns
     # Copied, synthetic or removed rows are no subset of the reference's.
-    unchanged = balanced.n_given == len(rows) == len(balanced.y)
+    unchanged = np.array_equal(balanced.rows, np.arange(len(rows)))
     data = make_training_data(
         recipe.booster,
         balanced.X,

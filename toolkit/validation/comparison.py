@@ -96,7 +96,10 @@ def swap_p_values(
     # The observed assignment is one of all patterns, but it is added to a sample.
     squares = np.zeros(len(contrasts)) if patterns.exact else found**2
     n_tallied = sum(array.size // len(array) for array in _distinct_tallies(contrasts).values())
-    blocks = _blocks(patterns.swapped, n_tallied + len(contrasts))
+    # No contrast at all has no width.
+    step = max(1, _BLOCK // max(1, n_tallied + len(contrasts)))
+    starts = range(0, len(patterns.swapped), step)
+    blocks = [patterns.swapped[start : start + step] for start in starts]
     for swapped in blocks:
         squares += (_swapped_differences(contrasts, swapped) ** 2).sum(axis=0)
     n_patterns = len(patterns.swapped) + (not patterns.exact)
@@ -149,11 +152,6 @@ def _nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
     if variance == 0:
         return 0.0 if mean > 0 else 1.0
     return float(2 * stdtr(n - 1, -mean / np.sqrt(variance)))
-
-
-def _blocks(swapped: NDArray[np.bool_], width: int) -> list[NDArray[np.bool_]]:
-    step = max(1, _BLOCK // max(1, width))  # no contrast at all has no width
-    return [swapped[start : start + step] for start in range(0, len(swapped), step)]
 
 
 @dataclass(frozen=True, slots=True)
