@@ -48,6 +48,12 @@ def dump(booster):
     return booster.to_bytes()
 
 
+def count_rounds(booster):
+    if booster.kind == "lightgbm":
+        return booster.model.current_iteration()
+    return booster.model.num_boosted_rounds()
+
+
 def fit(data, *, n_rounds=12, seed=0, **options):
     return fit_booster(data, PARAMS[data.kind], n_rounds=n_rounds, seed=seed, **options)
 
@@ -181,7 +187,7 @@ def test_the_curve_is_the_log_loss_of_predicting_with_the_first_rounds(kind, sam
 
     booster = fit(data, validation=bin_by(data, X[160:], y[160:]))
 
-    assert booster.n_rounds == len(booster.curve) == 12
+    assert count_rounds(booster) == len(booster.curve) == 12
     for n_rounds in (1, 5, 12):
         proba = fit(data, n_rounds=n_rounds).predict_proba(X[160:])
         log_loss = -np.log(proba[np.arange(80), y[160:]]).mean()
@@ -243,7 +249,7 @@ def test_patience_ends_training_and_keeps_the_rounds_after_the_best(kind, sample
     )
 
     best = int(np.argmin(booster.curve)) + 1
-    assert booster.n_rounds == len(booster.curve) == best + 7 < 200
+    assert count_rounds(booster) == len(booster.curve) == best + 7 < 200
     assert (booster.curve[best:] >= booster.curve[best - 1]).all()
 
 
@@ -306,7 +312,7 @@ def test_features_that_say_nothing_give_the_class_shares(kind):
     booster = fit_booster(data, {}, n_rounds=60, seed=0)
 
     assert_allclose(booster.predict_proba(X[:1]), [[0.25, 0.75]], atol=1e-3)
-    assert booster.n_rounds >= 1
+    assert count_rounds(booster) >= 1
 
 
 def test_a_round_without_a_split_is_drawn_again():
@@ -326,7 +332,7 @@ def test_a_round_without_a_split_is_drawn_again():
         validation=bin_by(data, X, y),
     )
 
-    assert booster.n_rounds == len(booster.curve) == 5
+    assert count_rounds(booster) == len(booster.curve) == 5
     assert booster.predict_proba(X).argmax(axis=1).tolist() == y.tolist()
 
 

@@ -136,7 +136,7 @@ def test_a_saved_booster_is_the_same_when_loaded(booster, sample, tmp_path):
 
     loaded = FittedBooster.load(tmp_path / "fold-00")
 
-    for field in ("kind", "names", "n_classes", "classes", "n_rounds"):
+    for field in ("kind", "names", "n_classes", "classes"):
         assert getattr(loaded, field) == getattr(booster, field), field
     assert loaded.weights == booster.weights
     assert (loaded.linear is None) == (booster.linear is None)

@@ -213,7 +213,6 @@ def fit_booster(
         names=data.names,
         n_classes=data.n_classes,
         classes=data.classes,
-        n_rounds=library.count_rounds(model),
         curve=np.array(curve),
         model=model,
         content=content,

@@ -50,8 +50,6 @@ class FittedBooster:
         Number of the study's classes, which is the number of probability columns.
     classes : tuple of int
         The classes that the training rows had.
-    n_rounds : int
-        Boosting rounds, each of one tree per trained class.
     curve : ndarray of float64
         Validation log-loss after each round; empty without validation.
     model : object
@@ -70,7 +68,6 @@ class FittedBooster:
     names: tuple[str, ...]
     n_classes: int
     classes: tuple[int, ...]
-    n_rounds: int
     curve: NDArray[np.float64] = field(repr=False)
     model: Any = field(repr=False)
     content: bytes = field(default=b"", repr=False)
@@ -255,7 +252,6 @@ class FittedBooster:
             names=names,
             n_classes=meta["n_classes"],
             classes=tuple(meta["classes"]),
-            n_rounds=library.count_rounds(model),
             curve=np.array(meta["curve"], dtype=np.float64),
             model=model,
             content=content,

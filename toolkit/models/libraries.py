@@ -204,10 +204,6 @@ class _LightGBM:
         """List the names of a model's features."""
         return tuple(model.feature_name())
 
-    def count_rounds(self, model: Any) -> int:
-        """Count the boosting rounds of a model."""
-        return int(model.current_iteration())
-
     def split_gains(self, model: Any) -> NDArray[np.float64]:
         """Sum the gains of the splits on each feature."""
         return np.asarray(model.feature_importance("gain"), dtype=np.float64)
@@ -289,9 +285,6 @@ class _XGBoost:
 
     def feature_names(self, model: Any) -> tuple[str, ...]:
         return tuple(model.feature_names or ())
-
-    def count_rounds(self, model: Any) -> int:
-        return int(model.num_boosted_rounds())
 
     def find_device_problem(self, device: str) -> str | None:
         """Describe why XGBoost cannot train on a device; None where it can."""
