@@ -11,7 +11,6 @@ Ross (2014), Mutual information between discrete and continuous data sets, PLoS 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -418,5 +417,4 @@ def prepare(
     parents = tuple(
         (label, len(added), rows[given]) for label, added, given in balanced.origins
     )
-    record = MappingProxyType(dict(balanced.record))
-    return Prepared(data, features, columns, record, parents)
+    return Prepared(data, features, columns, balanced.record, parents)
