@@ -715,15 +715,13 @@ def test_nadeau_and_bengio_widen_the_t_test_over_folds():
     differences = np.array([0.10, 0.02, 0.05, -0.03, 0.08])
     t = differences.mean() / np.sqrt((1 / 5 + 1 / 4) * differences.var(ddof=1))
 
-    p = _nadeau_bengio_p_value(differences, test_per_train=1 / 4)
+    p = _nadeau_bengio_p_value(differences)
 
     assert p == pytest.approx(2 * stats.t.sf(abs(t), 4))
-    assert p == pytest.approx(_nadeau_bengio_p_value(-differences, 1 / 4))
+    assert p == pytest.approx(_nadeau_bengio_p_value(-differences))
     assert p > stats.ttest_1samp(differences, 0).pvalue
-    plain = _nadeau_bengio_p_value(differences, 0.0)
-    assert plain == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def test_folds_that_all_differ_alike_leave_no_doubt_and_equal_folds_show_nothing():
-    assert _nadeau_bengio_p_value(np.full(4, 0.25), 1 / 3) == 0
-    assert _nadeau_bengio_p_value(np.zeros(4), 1 / 3) == 1
+    assert _nadeau_bengio_p_value(np.full(4, 0.25)) == 0
+    assert _nadeau_bengio_p_value(np.zeros(4)) == 1

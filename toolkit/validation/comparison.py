@@ -141,13 +141,16 @@ def _swapped_differences(contrasts: Sequence[Contrast], swapped: NDArray[np.bool
     return differences
 
 
-def _nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
-    """Test differences of at least two folds by the corrected resampled t test.
+def _nadeau_bengio_p_value(differences: Floats) -> float | None:
+    """Test differences of folds by the corrected resampled t test; None for a single fold.
 
     Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
     """
     n = len(differences)
-    variance = (1 / n + test_per_train) * float(differences.var(ddof=1))
+    if n == 1:
+        return None
+    # Folds that part the rows test 1 row, on average, per n - 1 trained on.
+    variance = (1 / n + 1 / (n - 1)) * float(differences.var(ddof=1))
     mean = abs(float(differences.mean()))
     if variance == 0:
         return 0.0 if mean > 0 else 1.0
@@ -353,7 +356,6 @@ def compare_systems(
     contrasts = [Contrast(mean, stacked[a], stacked[b]) for a, b in chosen_pairs]
     alone, adjusted = swap_p_values(contrasts, patterns)
     width = chosen.high - chosen.low
-    n_folds = len(np.unique(systems[0].folds))
     comparisons = []
     for (a, b), p, p_adjusted in zip(
         chosen_pairs, alone.tolist(), adjusted.tolist(), strict=True
@@ -373,10 +375,7 @@ def compare_systems(
                 high=high,
                 p=p,
                 p_adjusted=p_adjusted,
-                # Folds that part the rows test 1 row, on average, per n_folds - 1 trained on.
-                p_nadeau_bengio=_nadeau_bengio_p_value(folds[a] - folds[b], 1 / (n_folds - 1))
-                if n_folds > 1
-                else None,
+                p_nadeau_bengio=_nadeau_bengio_p_value(folds[a] - folds[b]),
                 smallest_p=patterns.smallest_p,
                 method=_describe(
                     patterns, grouping, len(chosen_pairs), max(len(every[a]), len(every[b]))
