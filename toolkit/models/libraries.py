@@ -184,7 +184,7 @@ class _LightGBM:
     def predict(
         self, model: Any, X: NDArray[np.float32], *, margins: bool = False
     ) -> NDArray[np.float64]:
-        """Predict probabilities of the classes trained on; or margins: their softmax."""
+        """Predict the classes trained on: probabilities, or the margins before softmax."""
         return np.asarray(model.predict(X, raw_score=margins, num_threads=1))
 
     def contributions(self, model: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:

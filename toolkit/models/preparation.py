@@ -132,7 +132,7 @@ class Features:
         return proba
 
     def find(self, wanted: Sequence[str]) -> NDArray[np.int64]:
-        """Find the columns of a model's features, and refuse to go without one.
+        """Find the columns of a model's features; one that is missing raises ValueError.
 
         Parameters
         ----------
