@@ -26,10 +26,10 @@ from toolkit.fusion.inputs import (
 from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, fit_pool
 from toolkit.fusion.learned import OFFSET_METRICS, LearnedFusion
 from toolkit.models import class_priors
+from toolkit.models.boosters import CLIP
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.metrics import CLIP
 from toolkit.validation.nested import UnitResult
 from toolkit.validation.predictions import Predictions
 

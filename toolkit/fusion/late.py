@@ -23,11 +23,11 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     sort_aligned,
 )
+from toolkit.models.boosters import CLIP, row_log_loss
 from toolkit.models.linear import mix_margins, weigh_margins
 from toolkit.systems import LOG_POOL
 from toolkit.validation.folds import Fold, cross_parts
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.metrics import CLIP, row_log_loss
 from toolkit.validation.predictions import Predictions
 
 LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", LOG_POOL)
