@@ -7,7 +7,7 @@ a row that lacks all of them gets the class priors of its training fold. One fun
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -183,31 +183,14 @@ def _complete(stacked: StackedPredictions, proba: NDArray[np.float64]) -> NewPre
     return NewPredictions(proba, _most_probable(proba, stacked.priors), stacked.seen)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Weights:
-    """A weighted mean; ``values`` (n_systems,) are at least 0 and sum to 1."""
-
-    values: NDArray[np.float64]
-
-    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
-        """Fuse rows."""
-        return _average(stacked, self.values)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pool:
-    """A weighted sum of margins; ``values`` (n_systems,) are at least 0.
+def pool_margins(stacked: StackedPredictions, weights: NDArray[np.float64]) -> NewPredictions:
+    """Add up margins; ``weights`` (n_systems,) are at least 0.
 
     A logarithmic opinion pool (Genest and Zidek 1986, Statistical Science 1), whose weights
     need not sum to 1, so that they set the confidence too. An absent system has the margins of
     the class priors.
     """
-
-    values: NDArray[np.float64]
-
-    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
-        """Fuse rows."""
-        return _complete(stacked, mix_margins(self.values, _fill(stacked)))
+    return _complete(stacked, mix_margins(weights, _fill(stacked)))
 
 
 def _fill(stacked: StackedPredictions) -> NDArray[np.float64]:
@@ -215,13 +198,10 @@ def _fill(stacked: StackedPredictions) -> NDArray[np.float64]:
     return np.where(stacked.present[:, :, None], stacked.proba, stacked.priors)
 
 
-def fit_pool(
-    stacked: StackedPredictions, labels: NDArray[np.int64], _: object = None
-) -> list[_Pool]:
+def fit_pool(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Fit the weights of the least log-loss, and the prior of few rows."""
     seen = stacked.seen
-    weights, _ = weigh_margins(_fill(stacked.take(seen)), labels[seen])
-    return [_Pool(weights)]
+    return weigh_margins(_fill(stacked.take(seen)), labels[seen])[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -369,8 +349,8 @@ def _fit_stackers(
 
 def describe_rule(rule: Rule | None) -> Any:
     """Describe a learned rule: its weights, or the numbers of a stacker; None of another."""
-    if isinstance(rule, _Weights | _Pool):
-        return rule.values.tolist()
+    if isinstance(rule, partial):
+        return rule.keywords["weights"].tolist()
     if not isinstance(rule, _Stacker):
         return None
     return {
@@ -386,29 +366,29 @@ def restore_rule(method: str, plain: Any) -> Rule:
     if not plain:
         raise ValueError(f"The numbers of the fusion {method!r} are missing; expected some.")
     if method != "stacked":
-        kind = _Pool if method == LOG_POOL else _Weights
-        return kind(np.array(plain, dtype=np.float64))
+        rule = pool_margins if method == LOG_POOL else _average
+        return partial(rule, weights=np.array(plain, dtype=np.float64))
     coefficients = np.array(plain["coefficients"], dtype=np.float64)
     intercept = np.array([-np.inf if v is None else v for v in plain["intercept"]])
     return _Stacker(coefficients, intercept, plain["C"])
 
 
-FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {"vote": _count_votes, "soft": _average}
-)
+FIXED_RULES: Final[Mapping[str, Rule]] = {"vote": _count_votes, "soft": _average}
 """Rules that learn nothing."""
 
-_Fit = Callable[..., Sequence[_Weights | _Stacker | _Pool]]
-_LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = MappingProxyType(
-    {
-        # Weights have no penalty to choose, so there is one candidate.
-        "weighted": (
-            "weights",
-            (0.0,),
-            lambda stacked, y, _: [_Weights(_fit_weights(stacked, y))],
-        ),
-        "stacked": ("stacker", _PENALTIES, _fit_stackers),
-        LOG_POOL: ("pool", (0.0,), fit_pool),
-    }
-)
+_Fit = Callable[[StackedPredictions, NDArray[np.int64], Sequence[float]], Sequence[Rule]]
+# Weights have no penalty to choose, so there is one candidate.
+_LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = {
+    "weighted": (
+        "weights",
+        (0.0,),
+        lambda stacked, y, _: [partial(_average, weights=_fit_weights(stacked, y))],
+    ),
+    "stacked": ("stacker", _PENALTIES, _fit_stackers),
+    LOG_POOL: (
+        "pool",
+        (0.0,),
+        lambda stacked, y, _: [partial(pool_margins, weights=fit_pool(stacked, y))],
+    ),
+}
 """Method to its name in the ledger, its candidate penalties, and its fit."""
