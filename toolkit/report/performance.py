@@ -292,7 +292,7 @@ def _comparisons_section(facts: StudyFacts) -> Section:
 
 def _planned_parts(facts: StudyFacts) -> list[Part]:
     """Show the confirmatory family: the comparisons that were chosen before any result."""
-    planned = facts.confirmatory
+    planned = [pair for pair in facts.comparisons if pair.family == "confirmatory"]
     if not planned:
         return []
     shown = sum(pair.shows_difference for pair in planned)
@@ -333,12 +333,9 @@ def _difference_cells(facts: StudyFacts, system: str, other: str) -> Row:
     pair = facts.compare(system, other)
     if pair is None:
         return [None, None]
-    turn = 1 if pair.a == system else -1
-    value, text = turn * pair.difference, f"{turn * pair.difference:+.3f}"
-    if pair.low is not None and pair.high is not None:
-        low, high = sorted((turn * pair.low, turn * pair.high))
-        text += f" {format_interval(low, high, sign=True)}"
-    return [Cell(text, value, best=pair.shows_difference), Cell.of_p(pair.p_adjusted)]
+    text = f"{pair.difference:+.3f} {format_interval(pair.low, pair.high, sign=True)}".strip()
+    cell = Cell(text, pair.difference, best=pair.shows_difference)
+    return [cell, Cell.of_p(pair.p_adjusted)]
 
 
 def _pairs_fold(facts: StudyFacts) -> Fold:
