@@ -92,18 +92,6 @@ def sort_aligned(tables: Sequence[Predictions]) -> list[Predictions]:
     return ordered
 
 
-def check_same_rows(inner: Mapping[str, InnerPredictions]) -> None:
-    """Refuse inner predictions of different systems that are not over the same rows."""
-    (system, first), *others = inner.items()
-    for other, predictions in others:
-        for part in ("rows", "labels", "groups"):
-            if not np.array_equal(getattr(first, part), getattr(predictions, part)):
-                raise ValueError(
-                    f"The inner predictions of {system!r} and {other!r} are not aligned: "
-                    f"their {part} differ; expected the same training rows of one study."
-                )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class NewPredictions:
     """Predictions of one system for rows that it did not learn from.

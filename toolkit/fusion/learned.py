@@ -10,6 +10,7 @@ class is added to the log-probabilities before the largest is taken; these stay 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any, Final, Self
 
 import numpy as np
@@ -21,7 +22,6 @@ from toolkit.fusion.inputs import (
     NewPredictions,
     Rule,
     StackedPredictions,
-    check_same_rows,
     one_blas_thread,
 )
 from toolkit.fusion.late import (
@@ -239,10 +239,15 @@ class LearnedFusion:
         - methods: A subset of :data:`LATE_METHODS`; empty for a single modality.
         - open_ledger: Gives the ledger of a system that learns or chooses.
         """
-        check_same_rows(base)
         everyone = sorted(base)
         singles = [name for name in everyone if name != EARLY]
         first = base[everyone[0]]
+        for part, other in product(("rows", "labels", "groups"), everyone[1:]):
+            if not np.array_equal(getattr(first, part), getattr(base[other], part)):
+                raise ValueError(
+                    f"The inner predictions of {everyone[0]!r} and {other!r} are not aligned: "
+                    f"their {part} differ; expected the same training rows of one study."
+                )
         priors = class_priors(first.labels, first.proba.shape[1])
         best = _choose_best(singles, scores, metric) if len(singles) > 1 else None
         if best is not None:
