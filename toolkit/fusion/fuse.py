@@ -22,7 +22,7 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     one_blas_thread,
 )
-from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, fit_pool, pool_margins
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, describe_rule, fit_pool
 from toolkit.fusion.learned import LearnedFusion
 from toolkit.models import class_priors
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
@@ -210,9 +210,9 @@ def _fuse_outside(
             theirs = replace(first, present=table.present[rows], proba=proba[rows], parts={})
             inner = [*(one.inner[number] for one in modalities), theirs]
             with one_blas_thread():
-                fitted = fit_pool(StackedPredictions.of(inner, priors), first.labels)
-            rules[f"stacked+{name}"] = partial(pool_margins, weights=fitted)
-            found = zip([each.system for each in tables], fitted.tolist(), strict=True)
+                pool = fit_pool(StackedPredictions.of(inner, priors), first.labels)
+            rules[f"stacked+{name}"] = pool
+            found = zip([each.system for each in tables], describe_rule(pool), strict=True)
             weights[f"{number:02d}"] = {"weights": dict(found)}
         tested = table.folds == number
         given = StackedPredictions.of(

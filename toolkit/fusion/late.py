@@ -183,7 +183,7 @@ def _complete(stacked: StackedPredictions, proba: NDArray[np.float64]) -> NewPre
     return NewPredictions(proba, _most_probable(proba, stacked.priors), stacked.seen)
 
 
-def pool_margins(stacked: StackedPredictions, weights: NDArray[np.float64]) -> NewPredictions:
+def _pool_margins(stacked: StackedPredictions, weights: NDArray[np.float64]) -> NewPredictions:
     """Add up margins; ``weights`` (n_systems,) are at least 0.
 
     A logarithmic opinion pool (Genest and Zidek 1986, Statistical Science 1), whose weights
@@ -198,10 +198,11 @@ def _fill(stacked: StackedPredictions) -> NDArray[np.float64]:
     return np.where(stacked.present[:, :, None], stacked.proba, stacked.priors)
 
 
-def fit_pool(stacked: StackedPredictions, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Fit the weights of the least log-loss, and the prior of few rows."""
+def fit_pool(stacked: StackedPredictions, labels: NDArray[np.int64]) -> Rule:
+    """Fit a pool of the least log-loss, and the prior of few rows."""
     seen = stacked.seen
-    return weigh_margins(_fill(stacked.take(seen)), labels[seen])[0]
+    weights, _ = weigh_margins(_fill(stacked.take(seen)), labels[seen])
+    return partial(_pool_margins, weights=weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -366,7 +367,7 @@ def restore_rule(method: str, plain: Any) -> Rule:
     if not plain:
         raise ValueError(f"The numbers of the fusion {method!r} are missing; expected some.")
     if method != "stacked":
-        rule = pool_margins if method == LOG_POOL else _average
+        rule = _pool_margins if method == LOG_POOL else _average
         return partial(rule, weights=np.array(plain, dtype=np.float64))
     coefficients = np.array(plain["coefficients"], dtype=np.float64)
     intercept = np.array([-np.inf if v is None else v for v in plain["intercept"]])
@@ -385,10 +386,6 @@ _LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = {
         lambda stacked, y, _: [partial(_average, weights=_fit_weights(stacked, y))],
     ),
     "stacked": ("stacker", _PENALTIES, _fit_stackers),
-    LOG_POOL: (
-        "pool",
-        (0.0,),
-        lambda stacked, y, _: [partial(pool_margins, weights=fit_pool(stacked, y))],
-    ),
+    LOG_POOL: ("pool", (0.0,), lambda stacked, y, _: [fit_pool(stacked, y)]),
 }
 """Method to its name in the ledger, its candidate penalties, and its fit."""
