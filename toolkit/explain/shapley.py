@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -197,7 +196,7 @@ def _score_sets(
     return np.array(pooled), np.array(left_out)
 
 
-RULES: Final = MappingProxyType({"soft": soft_vote, "vote": majority_vote})
+RULES: Final = {"soft": soft_vote, "vote": majority_vote}
 """Late fusions that learn nothing, so that a set of modalities costs no fit."""
 
 

@@ -72,26 +72,6 @@ class InnerPredictions:
         return np.asarray(self.proba.argmax(axis=1))
 
 
-def sort_aligned(tables: Sequence[Predictions]) -> list[Predictions]:
-    """Check that predictions can be fused, and sort them by system.
-
-    Sums over systems are taken in this order, so no byte of a fusion depends on the order in
-    which they were given.
-    """
-    systems = [table.system for table in tables]
-    if not 2 <= len(systems) <= MAX_MODALITIES + 1:
-        raise ValueError(
-            f"Got {len(systems)} voters ({', '.join(systems) or 'none'}); expected two to "
-            f"{MAX_MODALITIES} modalities, and at most one early fusion of them."
-        )
-    if twice := sorted({name for name in systems if systems.count(name) > 1}):
-        raise ValueError(f"Several voters are called {twice}; expected different systems.")
-    first, *others = ordered = sorted(tables, key=lambda table: table.system)
-    for other in others:
-        first.check_aligned(other)
-    return ordered
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class NewPredictions:
     """Predictions of one system for rows that it did not learn from.

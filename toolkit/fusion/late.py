@@ -8,6 +8,7 @@ a row that lacks all of them gets the class priors of its training fold. One fun
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -16,12 +17,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from toolkit.fusion.inputs import (
+    MAX_MODALITIES,
     TIE,
     InnerPredictions,
     NewPredictions,
     Rule,
     StackedPredictions,
-    sort_aligned,
 )
 from toolkit.models.linear import mix_margins, weigh_margins
 from toolkit.systems import LOG_POOL
@@ -120,7 +121,18 @@ def _fuse_outer(
     priors: Mapping[int, NDArray[np.float64]],
     rule: Rule,
 ) -> Predictions:
-    ordered = sort_aligned(systems)
+    # Sums are taken in this order, so that no byte depends on the order given.
+    ordered = sorted(systems, key=attrgetter("system"))
+    names = [table.system for table in ordered]
+    if not 2 <= len(names) <= MAX_MODALITIES + 1:
+        raise ValueError(
+            f"Got {len(names)} voters ({', '.join(names) or 'none'}); expected two to "
+            f"{MAX_MODALITIES} modalities, and at most one early fusion of them."
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Several voters are called {twice}; expected different systems.")
+    for other in ordered[1:]:
+        ordered[0].check_aligned(other)
     fused = rule(StackedPredictions.of(ordered, _row_priors(ordered[0].folds, priors)))
     return replace(
         ordered[0], system=system, present=fused.present, proba=fused.proba, y_pred=fused.y_pred
