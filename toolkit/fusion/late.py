@@ -121,9 +121,7 @@ def _fuse_outer(
     priors: Mapping[int, NDArray[np.float64]],
     rule: Rule,
 ) -> Predictions:
-    # Sums are taken in this order, so that no byte depends on the order given.
-    ordered = sorted(systems, key=attrgetter("system"))
-    names = [table.system for table in ordered]
+    names = [table.system for table in systems]
     if not 2 <= len(names) <= MAX_MODALITIES + 1:
         raise ValueError(
             f"Got {len(names)} voters ({', '.join(names) or 'none'}); expected two to "
@@ -131,6 +129,8 @@ def _fuse_outer(
         )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"Several voters are called {twice}; expected different systems.")
+    # Sums are taken in this order, so that no byte depends on the order given.
+    ordered = sorted(systems, key=attrgetter("system"))
     for other in ordered[1:]:
         ordered[0].check_aligned(other)
     fused = rule(StackedPredictions.of(ordered, _row_priors(ordered[0].folds, priors)))
