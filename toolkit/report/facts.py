@@ -148,9 +148,11 @@ class StudyFacts:
     @property
     def systems(self) -> list[str]:
         """Boosted and fused systems, without baselines and variants."""
-        left_out = ("is_baseline", "is_logistic", "is_offset", "is_subset", "is_seed")
-        parsed = map(System.parse, self.predictions)
-        return [s.name for s in parsed if not any(getattr(s, kind) for kind in left_out)]
+        return [
+            s.name
+            for s in map(System.parse, self.predictions)
+            if not (s.is_baseline or s.is_logistic or s.is_offset or s.is_subset or s.is_seed)
+        ]
 
     @property
     def outside(self) -> list[str]:
