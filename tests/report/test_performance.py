@@ -100,7 +100,7 @@ def test_planned_differences_are_those_of_the_system_minus_its_reference(facts):
     table = tables(facts)["planned"]
     row = next(row for row in table.rows if row[0].text == "text")
 
-    pairs = {frozenset((p.a, p.b)) for p in facts.confirmatory}
+    pairs = {frozenset((p.a, p.b)) for p in facts.comparisons if p.family == "confirmatory"}
     assert {row[0].text for row in table.rows} <= {name for pair in pairs for name in pair}
     for column, other in ((1, facts.baseline), (3, "text-logistic")):
         pair = facts.compare("text", other)

@@ -10,6 +10,7 @@ import pytest
 from toolkit.report.leakage_page import (
     _describe_modality,
     _describe_probe,
+    _pool,
     format_premium,
     plot_premium,
 )
@@ -102,7 +103,7 @@ def state(scores, quantity, **values):
     changed = [
         replace(s, **values) if s.quantity == quantity and not s.group else s for s in scores
     ]
-    return _describe_modality(changed, "text")
+    return _describe_modality(_pool(changed)["text"])
 
 
 def test_a_premium_is_claimed_only_where_its_test_shows_it(result):
@@ -160,7 +161,7 @@ def test_both_parts_of_a_premium_stand_in_its_sentence(result):
     assert (
         "The scores differ by +0.187, and by +0.183 on permuted rows, which hold no "
         "information."
-    ) in _describe_modality(scores, "text")[0]
+    ) in _describe_modality(_pool(scores)["text"])[0]
 
 
 def test_the_level_of_chance_names_what_was_permuted_and_claims_no_more(result):

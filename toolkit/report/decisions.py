@@ -266,11 +266,12 @@ def _errors_table(facts: StudyFacts) -> Table:
 
 def _offsets_section(facts: StudyFacts) -> Section | None:
     """Show the variants that move the decision by class offsets."""
-    if not facts.variants:
+    variants = [s for s in map(System.parse, facts.predictions) if s.is_offset]
+    if not variants:
         return None
     rows: list[Row] = []
-    for variant in facts.variants:
-        parsed = System.parse(variant)
+    for parsed in variants:
+        variant = parsed.name
         system, end = parsed.with_variant("").name, parsed.variant.removeprefix("offset-")
         learnt = facts.params.get(variant, {})
         kept = sum(record["kept"] for record in learnt.values())

@@ -59,7 +59,6 @@ from toolkit.validation import (
     majority_predictions,
     make_folds,
     outer_grouping,
-    resolve_outer,
 )
 from toolkit.validation.fits import find_wide
 from toolkit.validation.folds import (
@@ -68,6 +67,7 @@ from toolkit.validation.folds import (
     groups_of,
     holds_content,
     inner_folds,
+    resolve_outer,
 )
 from toolkit.validation.search import (
     IMBALANCE_AUTO,
