@@ -193,7 +193,9 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
             str(column[row]) for column in (predictions.utterances, predictions.speakers)
         ]
         cells += [predictions.classes[label], predictions.classes[y_pred]]
-        cells += [float(predictions.proba[row, label]), f"{most} ({sizes[most]:+.2f})"]
+        # Where every modality speaks for the true class, its share of the rows was too small.
+        pulled = f"{most} ({sizes[most]:+.2f})" if sizes[most] > 0 else "none"
+        cells += [float(predictions.proba[row, label]), pulled]
         rows.append(cells[: len(header)])
     n_wrong = int((predictions.labels != predictions.y_pred).sum())
     table = Table.of(

@@ -211,8 +211,16 @@ class StudyFacts:
     @property
     def miscalibrated(self) -> list[str]:
         """Systems with a larger calibration error than chance explains: p at most .05 each."""
-        known = [name for name in self.systems if self.predictions[name].has_proba]
+        known = [name for name in self.confused if self.predictions[name].has_proba]
         return [name for name in known if self.score(name, "ece_p").value <= ALPHA]
+
+    @property
+    def unexplained(self) -> list[str]:
+        """Finished models without contributions, where others have them."""
+        if self.attribution is None:
+            return []
+        models = [name for name in self.systems if name in self.searches]
+        return [name for name in models if name not in self.attribution.totals]
 
     @property
     def search_curves(self) -> dict[str, list[NDArray[np.float64]]]:
@@ -265,6 +273,15 @@ class StudyFacts:
         """Number of tested sessions; 0 where the recordings have none."""
         table = next(iter(self.predictions.values()))
         return 0 if table.sessions is None else len(set(table.sessions.tolist()))
+
+    @property
+    def has_partners(self) -> bool:
+        """Whether several speakers share a session, and there are other sessions."""
+        table = next(iter(self.predictions.values()))
+        if table.sessions is None:
+            return False
+        pairs = set(zip(table.sessions.tolist(), table.speakers.tolist(), strict=True))
+        return 1 < self.n_sessions < len(pairs)
 
     def score(
         self,

@@ -120,7 +120,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         if config.learning_curve and not _has_curve(plan):
             _fit_curve(plan, tables)
         Inventory(path).remove_leftovers()  # of workers that a cluster lost on the way
-        result = collect_study(plan.folder, again=bool(pending))
+        result = collect_study(plan.folder, again=bool(pending or failures))
     failures.raise_any()  # after the report: finished units are in it
     return result
 
