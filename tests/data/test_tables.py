@@ -290,7 +290,7 @@ def test_labels_and_speakers_are_no_dimensions(dataset, columns, frame):
     manifest, paths = read_all(dataset, dataset.with_name("all.csv"))
     assert read_header(paths[0]).shape == (5,)
     (note,) = manifest.warnings
-    assert note.endswith("that are no dimensions: 'id', 'label', 'speaker'.")
+    assert note.endswith("that are no dimensions: 'label', 'speaker'.")
 
 
 def test_rows_and_utterances_without_each_other_are_counted_and_named(dataset, frame):
@@ -578,7 +578,7 @@ def test_rows_of_an_arff_table_are_found_by_name(dataset, columns, frame):
     text = "\n".join(["@relation x", "@attribute name string", *lines, "@data", *rows])
     manifest, paths = read_all(dataset, write(dataset.with_name("all.arff"), text))
     np.testing.assert_array_equal([read_sequence(path) for path in paths], frame.to_numpy())
-    assert any(note.endswith("no dimensions: 'name', 'class'.") for note in manifest.warnings)
+    assert any(note.endswith("no dimensions: 'class'.") for note in manifest.warnings)
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,12 @@ def test_a_refused_table_is_refused_before_anything_heavy_is_imported(words, tmp
     [
         (["study", "--trails", "3"], "unknown option --trails; did you mean 'trials'?"),
         (["study", "--nonsense"], "unknown option --nonsense"),
+        (["predict", "x", "y", "--label=z"], "--label; write --column label=HEADER"),
+        (
+            ["report", "x", "--out", "y"],
+            "unknown option --out of toolkit report: it is one of toolkit study\n",
+        ),
+        (["predict", "x", "y", "--al-systems"], "did you mean 'all-systems'?"),
         (["study", "a.toml", "b.toml"], "unexpected 'b.toml'"),
         (["train"], "invalid choice: 'train'"),
     ],

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.options import _nearest, format_config, load_config
+from toolkit.study.options import format_config, load_config
 from toolkit.study.plan import make_search_options
 
 
@@ -36,8 +36,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"trials": 0}, "--trials 0: .*greater than or equal to 1"),
+        ({"trials": 0}, "--trials 0: expected a number greater than or equal to 1"),
         ({"trials": "many"}, "--trials 'many'.*integer"),
+        ({"metric": "auc"}, "--metric 'auc': expected 'f1_micro', .* or 'brier'"),
         ({"booster": "catboost"}, "--booster 'catboost'.*'lightgbm', 'xgboost' or 'both'"),
         ({"imbalance": "smoot"}, "smoot is unknown; choose among auto, none"),
         ({"imbalance": "auto,none"}, "auto stands alone"),
@@ -198,7 +199,32 @@ def test_the_identity_ignores_where_and_how_fast():
 
 @pytest.mark.parametrize(("wrong", "right"), [("boster", "booster"), ("modalty", "modality")])
 def test_the_nearest_option_is_suggested(wrong, right):
-    assert right in _nearest(wrong)
+    with pytest.raises(ConfigError, match=f"^unknown option '{wrong}'; did you mean '{right}'"):
+        load_config(None, {wrong: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (
+            "seed = 1\nabstain = [0.1, .2]",
+            "line 2, column 17): abstain = [0.1, .2]. Write 0.2.",
+        ),
+        ("space = {x = -.5}", "column 14): space = {x = -.5}. Write -0.5."),
+        ("data = ./my data.csv", 'data = ./my data.csv. Write "./my".'),
+        ("quick = True", "quick = True. Write true."),
+        ("seed = \n", "(at line 1, column 8): seed =."),
+        ('name = "x', "Unterminated string (at end of document)."),
+        ("[study]\ntrials = 3", "unknown key 'study'; write its keys at the top level, in no"),
+    ],
+)
+def test_the_line_of_a_fault_in_toml_is_shown_with_the_right_form(tmp_path, text, hint):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError) as error:
+        load_config(path, {})
+    assert hint in str(error.value)
 
 
 def test_ranges_and_grids_are_of_the_file_and_of_the_identity(tmp_path):

@@ -177,10 +177,76 @@ def test_features_that_do_not_fit_are_refused(features, message, cache):
 def test_the_checks_of_the_command_hold():
     frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", None]})
 
-    with pytest.raises(ManifestError, match=r"column 'speaker'.*the cell is empty"):
+    with pytest.raises(ManifestError, match=r"column 'speaker'.*the cell is empty") as caught:
         toolkit.study(frame, features={"audio": np.ones((2, 3))})
-    with pytest.raises(ConfigError, match="trails: no such option of a study"):
-        toolkit.study(frame, features={"audio": np.ones((2, 3))}, trails=3)
+    assert str(caught.value).startswith("The DataFrame (counted from row 2, below its header)")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trails": 3}, "^unknown option 'trails'; did you mean 'trials'"),
+        ({"trials": 0}, "^--trials 0: expected"),
+        ({"features": np.ones((2, 3))}, "^features is ndarray; expected a mapping"),
+        ({"features": pd.DataFrame({"a": [1]})}, "^features is DataFrame; expected a mapping"),
+        ({"speaker": np.array(["x", "y"])}, "^speaker is ndarray; expected the header"),
+        ({"label": ["a", "b"]}, r"^label is list; .* table.assign\(label=...\)"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(options, message, cache):
+    frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", "y"]})
+
+    with pytest.raises(ConfigError, match=message):
+        toolkit.study(frame, **{"features": {"audio": np.ones((2, 3))}} | options)
+    assert not cache.exists()
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("make", [pd.DataFrame, lambda rows: pd.Series(map(np.array, rows))])
+def test_features_belong_to_the_rows_of_their_index_label(make, caplog):
+    caplog.set_level("INFO", logger="toolkit")
+    frame = pd.DataFrame({"label": list("abab"), "speaker": list("wxyz")}, index=list("qrst"))
+    rows = np.arange(8.0).reshape(4, 2)
+
+    def read(values, table=frame):
+        manifest = read_manifest(write_data(table, {}, {"text": values})[0])
+        return [read_sequence(path).tolist() for path in manifest.paths["text"]]
+
+    own = make(rows.tolist()).set_axis(frame.index)
+    assert read(rows) == read(own) == rows.tolist()
+    assert not caplog.messages
+    assert read(own.iloc[[2, 0, 3, 1]]) == rows.tolist()
+    assert caplog.messages == [
+        "Note: features['text']: rows were put in the order of the table, by its index."
+    ]
+    # A default index on both sides is one index; of a shuffled table it is not the order.
+    plain = frame.reset_index(drop=True)
+    assert read(make(rows.tolist()), plain) == rows.tolist()
+    shuffled = plain.iloc[[3, 1, 0, 2]]
+    assert read(make(rows.tolist()), shuffled) == rows.tolist()  # sorted by the index
+    assert read(rows, shuffled) == rows[[2, 1, 3, 0]].tolist()
+    # One index with a label twice, in one order, leaves no doubt.
+    twice = frame.set_axis([0, 0, 1, 1]).assign(utterance=list("qrst"))
+    assert read(own.set_axis([0, 0, 1, 1]), twice) == rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("index", "own", "fault"),
+    [
+        (["q", "r", "s"], [0, 1, 2], r"\(it has no 'q'\)"),
+        ([0, 1, 2], [1, 2, 3], r"\(it has no 0\)"),
+        ([0, 0, 1], [1, 0, 0], r"\(0 is there twice\)"),
+        ([0, 0, 1], [1, 0, 2], r"\(0 is there twice\)"),
+        (["1", "2", "3"], [1, 2, 3], r"\(it has no '1'\)"),
+    ],
+)
+def test_features_of_another_index_are_refused(index, own, fault, cache):
+    frame = pd.DataFrame({"label": list("aba"), "speaker": list("xyz")}, index=index)
+    features = {"text": pd.DataFrame(np.ones((3, 2)), index=own)}
+
+    with pytest.raises(ConfigError, match=fault + ", so rows may belong to other utterances"):
+        toolkit.study(frame, features=features)
+    assert not cache.exists()
 
 
 class _ClassLabel:

@@ -149,8 +149,15 @@ def test_away_from_a_terminal_the_rate_is_said_in_lines(manifest, caplog, monkey
     paths = manifest.paths["audio"]
 
     with terminal.show_files("pooling audio", paths) as update:
-        time.sleep(0.01)
-        update(75, 150)
+        update(0, 150)
+        update(50, 150)
+        later = time.monotonic() + 50
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        update(100, 150)
 
-    assert "audio: 75 of 150 files" in caplog.text
-    assert "MB/s, about 0 s left" in caplog.text
+    lines = caplog.messages
+    assert lines[0] == "pooling audio: 0 of 150 files"
+    # The first files hold the start; from then on, 50 files took 50 seconds.
+    assert lines[1].startswith("pooling audio: 50 of 150 files, ")
+    assert lines[1].endswith(" MB/s")
+    assert lines[2].endswith(" MB/s, about 50 s left")

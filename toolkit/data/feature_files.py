@@ -71,6 +71,9 @@ def _resolve_modality(name: str, known: Sequence[str], problems: Problems) -> st
         return key
     matches = [other for other in known if any({key, other} <= names for names in _ALIASES)]
     if len(matches) == 1:
+        problems.warnings.append(
+            f"There is no modality {name!r}: {matches[0]!r}, of like meaning, is taken for it."
+        )
         return matches[0]
     if matches:
         listed = ", ".join(map(repr, matches))
@@ -277,6 +280,9 @@ def locate_files(
     absent: dict[str, int] = {}
     known = {**found, **dict.fromkeys(tables, -1)}
     for modality, position in _choose_modalities(select, known, rows.problems).items():
+        if modality in tables and not tables[modality].is_file():
+            rows.problems.add(f"--table {modality}={tables[modality]} does not exist.")
+            continue
         if modality in tables:
             n_absent = 0
             file = _write_choice(tables[modality], frames_columns.get(modality, ""))

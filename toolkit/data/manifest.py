@@ -384,7 +384,7 @@ def read_unlabelled(
     sources = Sources(tables, extract, frames_columns, roots, missing == "allow")
     found = find_modalities(table, sources, needed=modalities)
     cells = table.cells()
-    labels = cells.get("label", [""] * len(rows.cells))
+    labels = cells.get("label", cells.get("label_name", [""] * len(rows.cells)))
     names = cells.get("label_name") if "label" in cells else None
     # Labels decide nothing here, so what is wrong with them stops nothing.
     unread = Problems(rows.problems.source)

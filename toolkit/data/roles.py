@@ -196,15 +196,17 @@ class Columns:
         return traits
 
     def _suggest_column(self, role: str) -> str:
-        """Suggest a free column whose cells repeat as those of a role do."""
-        taken = {*self.roles.values(), *self.modalities.values()}
+        """Suggest the free column of the likest header, whose cells repeat as the role's do."""
+        taken, names = {*self.roles.values(), *self.modalities.values()}, {}
         for position, name in enumerate(self.rows.header):
             cells = self.rows.column(position)
             repeats = len(set(cells)) < len(cells)
             is_free = position not in taken and name and all(c and "." not in c for c in cells)
             if is_free and repeats == (role != "utterance"):
-                return shlex.quote(name)
-        return "HEADER"
+                names[name.casefold()] = shlex.quote(name)
+        words = (*ROLES[role], *FURTHER.get(role, ()))
+        near = (word for known in words for word in get_close_matches(known, names, n=1))
+        return names.get(next(near, ""), "HEADER")
 
     def _check_cells(self, kept: Sequence[int], needed: Collection[str]) -> None:
         rows = self.rows

@@ -101,11 +101,15 @@ class _People(NamedTuple):
             needed = outer if isinstance(outer, int) else MIN_GROUPS
             if len(groups) < needed:
                 named = f" ({', '.join(map(repr, groups))})" if 0 < len(groups) < 10 else ""
+                other = "speaker" if kind == "session" else "session"
+                others = {*((self.speakers if kind == "session" else self.sessions) or ())}
+                remedy = f"add recordings of other {kind}s."
+                if len(others - {""}) >= MIN_GROUPS:
+                    remedy = f"hold out {other}s with --outer {other}, or {remedy}"
                 problems.add(
                     f"--outer {outer} needs at least {needed} {kind}s, but there "
                     f"{'is' if len(groups) == 1 else 'are'} {len(groups)}{named}; "
-                    "hold out another unit with --outer, or add recordings."
-                    + self._doubt_names(key)
+                    f"{remedy}{self._doubt_names(key)}"
                 )
 
     def check_content(self, problems: Problems) -> None:

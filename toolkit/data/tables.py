@@ -298,7 +298,7 @@ def _arrange(source: _Text | _Parquet) -> NumberTable:
     if time is not None:
         _check_times(source, time, rows)
     names = tuple(header[i] for i in dims)
-    left_out = tuple(name for i, name in enumerate(header) if i not in own)
+    left_out = tuple(name for i, name in enumerate(header) if i not in own and i != ids)
     return NumberTable(file, names, left_out, numbers, rows, twice is not None, fault)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import logging
 import os
 import re
 from collections import Counter, defaultdict
@@ -32,6 +33,8 @@ from toolkit.files import (
 from toolkit.study.config import ConfigError
 from toolkit.study.options import Request
 from toolkit.study.terminal import is_quiet, list_some, print_json
+
+logger = logging.getLogger(__name__)
 
 _ENDINGS: Final = {*SEQUENCE_EXTENSIONS, *(f".{end}" for ends in READERS for end in ends)}
 _COLUMNS: Final = (
@@ -363,7 +366,7 @@ def write_data(
         if header in frame.columns:
             raise ConfigError(f"The table has a column {header!r}, and features[{modality!r}].")
         names = [f"features/{modality}/{row:0{width}d}.npy" for row in range(len(frame))]
-        given = zip(names, _list_arrays(modality, values, len(frame)), strict=True)
+        given = zip(names, _list_arrays(modality, values, frame.index), strict=True)
         arrays |= {name: array for name, array in given if array is not None}
         frame[header] = [name if name in arrays else "" for name in names]
     text = frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
@@ -425,13 +428,34 @@ def _resolve_path(cell: str, base: Path) -> str:
     return str(below) if exists or not Path(cell).is_absolute() else cell
 
 
-def _list_arrays(modality: str, values: Any, n_rows: int) -> list[NDArray[Any] | None]:
-    """List the array of each row; None where it is missing."""
-    values = values.to_numpy() if hasattr(values, "to_numpy") else values
-    if len(values) != n_rows:
+def _align(modality: str, values: Any, index: Any) -> Any:
+    """Bring the rows of pandas into the order of the table's index; refuse other labels."""
+    if not isinstance(values, pd.DataFrame | pd.Series) or values.index.equals(index):
+        return values
+    own = values.index
+    if lacking := index[~index.isin(own)].tolist():
+        fault = f"it has no {lacking[0]!r}"
+    elif twice := [*own[own.duplicated()].tolist(), *index[index.duplicated()].tolist()]:
+        fault = f"{twice[0]!r} is there twice"
+    else:
+        name = f"features[{modality!r}]"
+        logger.info("Note: %s: rows were put in the order of the table, by its index.", name)
+        return values.loc[index]
+    raise ConfigError(
+        f"features[{modality!r}]: its index is not that of the table ({fault}), so rows may "
+        "belong to other utterances. Give both one index of unique labels, or pass "
+        ".to_numpy() where the rows are in the order of the table."
+    )
+
+
+def _list_arrays(modality: str, values: Any, index: Any) -> list[NDArray[Any] | None]:
+    """List the array of each row of a table with this index; None where it is missing."""
+    if len(values) != len(index):
         raise ConfigError(
-            f"features[{modality!r}] has {len(values)} rows, and the table has {n_rows}."
+            f"features[{modality!r}] has {len(values)} rows, and the table has {len(index)}."
         )
+    values = _align(modality, values, index)
+    values = values.to_numpy() if hasattr(values, "to_numpy") else values
     rows: list[NDArray[Any] | None] = []
     for number, value in enumerate(values):
         array = np.asarray(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import re
 import shlex
 import tomllib
 import types
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _REPORTED: Final = (
     *("seeds", "figures", "table_metrics", "learning_curve", "by", "abstain", "published"),
 )
+_TOP: Final = "; write its keys at the top level, in no table"
 #: Copies of the files of ``--with`` in a study's folder.
 OUTSIDE: Final = "internal/outside/{}.csv"
 
@@ -123,12 +125,15 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
     """Resolve a study from its TOML file and the options of the command line."""
     keys: dict[str, Any] = {}
     if path is not None:
+        text = ""
         try:
-            keys = tomllib.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            keys = tomllib.loads(text)
         except FileNotFoundError:
             raise ConfigError(f"There is no study file {path}.") from None
         except (ValueError, OSError, RecursionError) as error:  # the last if nested deeply
-            raise ConfigError(f"{path} cannot be read as TOML: {error}.") from None
+            words = f"{path} cannot be read as TOML: {error}{_show_fault(str(error), text)}."
+            raise ConfigError(words) from None
         if "with" in keys:  # a keyword of Python, and so no name of a field
             keys["with_"] = keys.pop("with")
         _resolve_paths(keys, path.parent)
@@ -136,10 +141,16 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         keys = {
             key: value for key, value in keys.items() if key not in ("trials", "statistics")
         }
-    unknown = [key for key in keys if key not in StudyConfig.model_fields]
+    unknown = [key for key in (*keys, *options) if key not in StudyConfig.model_fields]
     if unknown:
+        place = "unknown option" if path is None else f"{path}: unknown key"
+        known = [_flag(name).removeprefix("--") for name in StudyConfig.model_fields]
         raise ConfigError(
-            "; ".join(f"{path}: unknown key {key!r}{_nearest(key)}" for key in unknown)
+            "; ".join(
+                f"{place} {key!r}"
+                + (_nearest(key, known) or _TOP * isinstance(keys.get(key), dict))
+                for key in unknown
+            )
         )
     try:
         return StudyConfig(**_match_choices(_unify(keys | options)))
@@ -149,6 +160,24 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
             for problem in error.errors()
         ]
         raise ConfigError("; ".join(problems) + ".") from None
+
+
+def _show_fault(reason: str, text: str) -> str:
+    """Show the line of a fault in TOML, and how the value there is written.
+
+    >>> _show_fault("Invalid value (at line 1, column 7)", "top = .1")
+    ': top = .1. Write 0.1'
+    """
+    place = re.search(r"\(at line (\d+), column (\d+)\)", reason)
+    if place is None:
+        return ""
+    line = text.split("\n")[int(place[1]) - 1].rstrip()
+    value = re.match(r"([+-]?)(\.\d+)|[A-Za-z./~][\w./~-]*", line[int(place[2]) - 1 :])
+    if value is None:
+        return f": {line.strip()}"
+    form = f"{value[1]}0{value[2]}" if value[2] else f'"{value[0]}"'
+    form = value[0].lower() if value[0] in ("True", "False") else form
+    return f": {line.strip()}. Write {form}"
 
 
 def _resolve_paths(keys: dict[str, Any], folder: Path) -> None:
@@ -177,13 +206,12 @@ def _unify(keys: dict[str, Any]) -> dict[str, Any]:
     return unified
 
 
-def _nearest(key: str) -> str:
+def _nearest(key: str, known: Collection[str]) -> str:
     """Suggest the option nearest to an unknown one.
 
-    >>> _nearest("trial")
+    >>> _nearest("trial", ["trials", "seed"])
     "; did you mean 'trials'?"
     """
-    known = [_flag(name).removeprefix("--") for name in StudyConfig.model_fields]
     close = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -212,6 +240,8 @@ def format_config(config: StudyConfig) -> str:
 
 def _describe_problem(location: tuple[int | str, ...], given: Any, message: str) -> str:
     reason = message.removeprefix("Value error, ")
+    reason = re.sub("^Input should be (?=greater|less)", "expected a number ", reason)
+    reason = reason.replace("Input should be", "expected")
     if not location:  # several options contradict each other
         return reason
     # The last part is the key of a table in a list, as in [[published]].
@@ -312,7 +342,13 @@ class Parser(argparse.ArgumentParser):
             if _is_table(name):
                 text = StudyConfig.model_fields[name].description
                 self.error(f"--{name} is a table of study.toml: {text}")
-            self.error(f"unknown option {word.partition('=')[0]}{_nearest(name)}")
+            known = [flag.lstrip("-") for flag in self._option_string_actions]
+            option, hint = word.partition("=")[0], _nearest(name, known)
+            if name == "label" and "column" in known:
+                hint = "; write --column label=HEADER"
+            elif option in map(_flag, StudyConfig.model_fields):
+                hint = f" of {self.prog}: it is one of toolkit study"
+            self.error(f"unknown option {option}{hint}")
         if words:
             self.error(f"unexpected {words[0]!r}")
 

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
 from toolkit.data.audio import Sound, has_recordings, name_versions
+from toolkit.data.csv_table import Rows
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.headers import SequenceError
 from toolkit.data.labels import canonical_name
@@ -70,7 +71,8 @@ def predict_new(
         Table of new utterances, as a study's own. Labels and speakers may be lacking. Labels
         decide no prediction; they are for scores.
     columns : mapping of str to str, optional
-        Header of the column that plays a role, where its name does not show it.
+        Header of the column that plays a role, where its name does not show it. Columns that
+        the study named for ids, labels and speakers are found without it.
     missing : {"refuse", "allow"}, optional
         Whether unreadable or absent files count as missing modalities; the study's choice
         by default.
@@ -127,11 +129,13 @@ def apply_models(
     config = study.read_config()
     fusion = LearnedFusion.restore(final["fusion"])
     chosen = {"missing": missing, "frames": frames}
+    header, own = Rows.read(data).header, ("utterance", "label", "label_name", "speaker")
+    named = {role: h for role, h in config.column.items() if role in own and h in header}
     pooling = final["pooling"] | {name: choice for name, choice in chosen.items() if choice}
     manifest = read_unlabelled(
         data,
         tuple(final["modalities"]),
-        columns=columns or {},
+        columns=named | dict(columns or {}),
         label=config.label,
         bins=config.bins,
         missing=pooling["missing"],
@@ -450,5 +454,7 @@ def predict_command(request: Request) -> int:
         print(f"{len(result.utterances):,} utterances, predicted by {by}: {out}")  # noqa: T201
         if has_file:
             print(f"Scores of the labels in the table: {beside}")  # noqa: T201
+    if (result.manifest.labels < 0).all():
+        logger.info("There are no labels, and so no scores: --column label=HEADER names some.")
     _show_scores(scores)
     return 0

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from toolkit.data import Manifest
+from toolkit.data import Manifest, ManifestError
 from toolkit.files import (
     cache_folder,
     format_json,
@@ -147,7 +147,8 @@ def study(
         Header of the column, where its name does not show its role.
     features : mapping of str to array-like, optional
         Modality to the features of each row: arrays of shape (n_frames, n_dims), with None
-        where missing, or a matrix (n, n_dims), where a row of NaN is missing.
+        where missing, or a matrix (n, n_dims), where a row of NaN is missing. The rows of a
+        DataFrame or Series belong to those of the same index label in the table.
     **options : object
         Fields of :class:`toolkit.StudyConfig`, such as ``trials=5`` or ``out="outputs/x"``.
 
@@ -166,8 +167,18 @@ def study(
     ...
     toolkit.study.config.ConfigError: features['face'] has 1 rows, and the table has 2.
     """
-    if unknown := [name for name in options if name not in StudyConfig.model_fields]:
-        raise ConfigError(f"{', '.join(unknown)}: no such option of a study; see StudyConfig.")
+    for name, header in (("label", label), ("speaker", speaker)):
+        if not isinstance(header, str | None):
+            raise ConfigError(
+                f"{name} is {type(header).__name__}; expected the header of a column of the "
+                f"table. Add the values to it: table.assign({name}=...)."
+            )
+    if not isinstance(features, Mapping | None):
+        raise ConfigError(
+            f"features is {type(features).__name__}; expected a mapping of modality to rows, "
+            'as {"text": rows}.'
+        )
+    load_config(None, options)  # refused before the data are written
     columns = {"speaker": speaker} if speaker is not None else {}
     columns |= options.get("column", {})
     source = data
@@ -178,7 +189,14 @@ def study(
         options["root"] = [base, *options.get("root", ())]
     if label is not None:
         options["label"] = label
-    return run_study(load_config(None, options | {"data": Path(source), "column": columns}))
+    config = load_config(None, options | {"data": Path(source), "column": columns})
+    try:
+        return run_study(config)
+    except ManifestError as error:
+        if not hasattr(data, "to_csv"):
+            raise
+        name = f"The {type(data).__name__} (counted from row 2, below its header)"
+        raise ManifestError(error.problems, source=name) from None
 
 
 def _pool_all(plan: Plan, modalities: Sequence[str], client: Any) -> dict[str, FeatureTable]:

@@ -50,14 +50,22 @@ def print_table(
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
-    for name in header:
-        table.add_column(escape(str(name)), overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    if total := [escape(str(cell)) for cell in total]:
-        table.add_row(*total, style="bold")
-    Console().print(table)
+    table, console = Table(box=SIMPLE_HEAD, padding=(0, 1)), Console()
+    cells = [[str(cell) for cell in row] for row in (header, *rows, total)]
+    *body, total = cells[1:]
+    # Words are broken only where their columns do not fit side by side.
+    words = [
+        max(len(word) for cell in column for word in (*cell.split(), ""))
+        for column in zip(*filter(None, cells), strict=True)
+    ]
+    fits = sum(words) + 2 * len(words) + 2 <= console.width
+    for name, width in zip(cells[0], words, strict=True):
+        table.add_column(escape(name), overflow="fold", min_width=width if fits else None)
+    for row in body:
+        table.add_row(*map(escape, row))
+    if total:
+        table.add_row(*map(escape, total), style="bold")
+    console.print(table)
 
 
 @contextmanager
@@ -123,21 +131,26 @@ def show_files(work: str, paths: Sequence[Path | None]) -> Iterator[Callable[[in
     """
     started = logged = time.monotonic()
     megabytes, n_counted = 0.0, 0
+    first: tuple[float, int] | None = None
     with _open_bar(work, None) as update_bar:
 
         def update(done: int, total: int) -> None:
-            nonlocal logged, megabytes, n_counted
+            nonlocal logged, megabytes, n_counted, first
             now = time.monotonic()
+            # The first file waits for the start: the compilation of what reads and pools it.
+            first = (now, done) if first is None and done else first
             megabytes += sum(map(_megabytes, paths[n_counted:done]))
             n_counted = done
             rate = megabytes / max(now - started, 1e-9)
-            description = f"{work}, {rate:,.0f} MB/s"
-            update_bar(completed=done, total=total, description=description)
+            speed = f", {rate:,.0f} MB/s" if megabytes else ""  # rows of a table have no size
+            update_bar(completed=done, total=total, description=f"{work}{speed}")
             if not _is_watched() and now - logged > _LOG_INTERVAL:
                 logged = now
-                left = _format_seconds((now - started) / max(done, 1) * (total - done))
-                message = "%s: %d of %d files, %.0f MB/s, about %s left"
-                logger.info(message, work, done, total, rate, left)
+                left = ""
+                if first and done > first[1]:
+                    seconds = (now - first[0]) / (done - first[1]) * (total - done)
+                    left = f", about {_format_seconds(seconds)} left"
+                logger.info("%s: %d of %d files%s%s", work, done, total, speed, left)
 
         yield update
 
