@@ -409,6 +409,15 @@ def test_aliases_find_the_task_s_modalities(name, expected):
     assert resolve(name, ("visual", "audio", "text")) == expected
 
 
+def test_a_synonym_is_noted_and_a_name_is_not():
+    problems = Problems("dataset.csv")
+    for name in ("Audio", "audio_features", "acoustic_features", "speech"):
+        assert _resolve_modality(name, ("audio",), problems) == "audio"
+    assert problems.warnings == [
+        "There is no modality 'speech': 'audio', of like meaning, is taken for it."
+    ]
+
+
 def test_a_name_that_exists_means_itself():
     assert resolve("audio", ("audio", "speech")) == "audio"
     assert resolve("speech", ("audio", "speech")) == "speech"

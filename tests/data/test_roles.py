@@ -101,6 +101,18 @@ def test_missing_roles_are_named_with_the_headers_they_go_by():
     assert "--column speaker=HEADER. The columns are 'a', 'b'" in str(caught.value)
 
 
+def test_the_column_of_the_likest_header_is_suggested():
+    header = ("who", "spk", "emotion_name", "clip")
+    cells = [("x", "s", "sad", "1"), ("x", "s", "sad", "2")]
+    rows = Rows(header, (2, 3), cells, (), 0, Problems("dataset.csv"))
+
+    Columns(rows, {"utterance": 3}).check([], needed={"speaker"}, excused=())
+
+    with pytest.raises(ManifestError, match="label=emotion_name") as caught:
+        rows.problems.raise_any()
+    assert "speaker=spk" in str(caught.value)
+
+
 def test_repeated_headers_are_refused_and_nameless_ones_are_not():
     with pytest.raises(
         ManifestError, match=r"1 problem:\n- Columns 3 and 5 are both called 'x'"

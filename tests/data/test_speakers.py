@@ -133,11 +133,22 @@ def test_enough_groups_are_enough(outer, speakers, others):
 @pytest.mark.parametrize(
     ("outer", "speakers", "others", "message"),
     [
-        ("speaker", "aabb", {}, r"at least 3 speakers, but there are 2 \('a', 'b'\)"),
+        (
+            "speaker",
+            "aabb",
+            {},
+            r"3 speakers, but there are 2 \('a', 'b'\); add recordings of other speakers\.",
+        ),
+        (
+            "speaker",
+            "aaaa",
+            {"sessions": list("xxyz")},
+            "; hold out sessions with --outer session, or add recordings of other speakers",
+        ),
         ("session", "abcd", {"sessions": list("xxyy")}, "3 sessions, but there are 2"),
         ("session", "abcd", {"sessions": list("xxxx")}, r"there is 1 \('x'\)"),
         ("session", "abcd", {}, "needs a column called 'session'"),
-        (5, "abcd", {}, "--outer 5 needs at least 5 speakers, but there are 4"),
+        (5, "abcd", {}, "at least 5 speakers, but there are 4 .*; lower the number, or add"),
         ("split", "abcd", {}, "needs a column called 'split'"),
         (
             "split",

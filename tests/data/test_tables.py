@@ -366,6 +366,7 @@ def test_a_fault_of_a_table_is_named(dataset, name, text, reason):
         read_all(dataset, table)
     assert f"--table audio={table}" in str(caught.value)
     assert reason in str(caught.value)
+    assert "Leave its cell" not in str(caught.value)  # a table has none
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,21 @@ def test_a_folder_must_be_named(corpus, capsys):
     assert "--out" in capsys.readouterr().err
 
 
+def test_words_of_a_table_are_whole_where_they_fit(capsys, monkeypatch):
+    header = ("modality", "dims", "frames", *("files", "empty", "absent", "unreadable"))
+    rows = [("acoustic", 40, "30-139 (median 84.5)", 300, 58, 11, 22, 33)]
+    printed = {}
+    for width in (200, 80, 40):
+        monkeypatch.setenv("COLUMNS", str(width))
+        terminal.print_table((*header, "not finite"), rows, total=("all", *"1234567"))
+        printed[width] = capsys.readouterr().out.replace("\u2500", "")
+        assert max(map(len, printed[width].splitlines())) <= width
+
+    assert sorted(printed[80].split()) == sorted(printed[200].split())
+    assert {"unreadable", "acoustic", "(median", "33"} <= {*printed[80].split()}
+    assert "unreadable" not in printed[40]
+
+
 def test_away_from_a_terminal_the_rate_is_said_in_lines(manifest, caplog, monkeypatch):
     monkeypatch.setattr(terminal, "_LOG_INTERVAL", -1.0)
     caplog.set_level(logging.INFO, logger="toolkit")

@@ -530,6 +530,42 @@ def test_labels_give_scores_of_the_unseen_speakers(
     assert majority == pytest.approx(share)
 
 
+def test_columns_that_the_study_named_are_found_again(copy, labelled, caplog):
+    caplog.set_level("INFO", logger="toolkit")
+    expected = predict_new(copy, labelled)
+    headers = {"speakers": "who", "emotion_labels": "feeling"}
+
+    def rename(rows):
+        rows[0][:] = [headers.get(name, name) for name in rows[0]]
+
+    edit(labelled, rename)
+    options, place = (copy / "study.toml").read_text(), copy / "study.toml"
+    place.write_text(
+        options.replace("column = {}", 'column = {speaker="who", label="feeling"}')
+    )
+    found = predict_new(copy, labelled)
+    assert found.labels.tolist() == expected.labels.tolist()
+    assert found.speakers.tolist() == expected.speakers.tolist()
+    # A header of the caller wins; one that the new table lacks is no fault.
+    chosen = predict_new(copy, labelled, columns={"label": "who"})
+    assert set(chosen.labels.tolist()) == {-1}
+    # Names of classes alone are labels as well.
+    place.write_text(options.replace("column = {}", 'column = {label_name="feeling"}'))
+    named = {str(code): name for code, name in enumerate(CLASSES)}
+
+    def name_classes(rows):
+        at = rows[0].index("feeling")
+        for row in rows[1:]:
+            row[at] = named.get(row[at], row[at])
+
+    edit(labelled, name_classes)
+    assert predict_new(copy, labelled).labels.tolist() == expected.labels.tolist()
+    place.write_text(options)
+    caplog.clear()
+    assert main(["predict", str(copy), str(labelled)]) == 0
+    assert "There are no labels, and so no scores: --column label=HEADER" in caplog.text
+
+
 def test_labels_decide_no_prediction(finished, labelled):
     before = predict_new(finished, labelled).table()
 

@@ -106,6 +106,8 @@ class _People(NamedTuple):
                 remedy = f"add recordings of other {kind}s."
                 if len(others - {""}) >= MIN_GROUPS:
                     remedy = f"hold out {other}s with --outer {other}, or {remedy}"
+                if isinstance(outer, int) and len(groups) >= MIN_GROUPS:
+                    remedy = f"lower the number, or {remedy}"
                 problems.add(
                     f"--outer {outer} needs at least {needed} {kind}s, but there "
                     f"{'is' if len(groups) == 1 else 'are'} {len(groups)}{named}; "
