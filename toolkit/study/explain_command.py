@@ -1,9 +1,11 @@
 """The command ``toolkit explain``: contributions to one utterance, by part and by frame."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any, Final
 
 import numpy as np
@@ -191,7 +193,9 @@ def _write(
                 (f"{curve.modality} {frame}", value)
                 for curve in explanation.curves
                 for frame, value in zip(
-                    curve.frames.tolist(), curve.contributions[k].tolist(), strict=True
+                    curve.frames.tolist(),
+                    (curve.contributions[k] - curve.contributions.mean(axis=0)).tolist(),
+                    strict=True,
                 )
             )
             for k in dict.fromkeys((y_pred, label))
@@ -200,7 +204,7 @@ def _write(
         "note": "Contributions of frames are a convention that adds up exactly, not Shapley "
         "values of frames.",
     }
-    stem = "explain/frames/" + re.sub(r"[^A-Za-z0-9._-]", "_", f"{name}-{system}")
+    stem = f"explain/frames/{_file_name(name)}-{system}"
     rows = [
         (curve.modality, int(frame), *values)
         for curve in explanation.curves
@@ -223,6 +227,14 @@ def _write(
     return summary, tuple(folder / (stem + end) for end in contents)
 
 
+def _file_name(utterance: str) -> str:
+    """Give a portable name of its own to the files of an utterance."""
+    portable = re.sub(r"[^A-Za-z0-9._-]", "_", utterance)
+    if portable == utterance:
+        return utterance
+    return f"{portable}-{hashlib.sha256(utterance.encode('utf-8')).hexdigest()[:8]}"
+
+
 def _find_leading(named: Iterable[tuple[str, float]]) -> dict[str, float]:
     """Keep the contributions of largest size, largest first."""
     return dict(sorted(named, key=lambda pair: -abs(pair[1]))[:_MOST_SHOWN])
@@ -232,15 +244,17 @@ def _describe_leading(summary: dict[str, Any], name: str) -> list[str]:
     """List the modalities, families and frames that contribute most to a class."""
     modalities, families = Counter[str](), Counter[str]()
     for part in summary["contributions"]:
-        modalities[part["modality"]] += part["margins"][name]
-        families[f"{part['modality']} {part['family']}"] = part["margins"][name]
+        # As in the figure: what raises all classes alike moves no probability.
+        value = part["margins"][name] - mean(part["margins"].values())
+        modalities[part["modality"]] += value
+        families[f"{part['modality']} {part['family']}"] = value
     leading = {
         "modalities": _find_leading(modalities.items()),
         "families": _find_leading(families.items()),
         "frames": summary["leading_frames"][name],
     }
     return [
-        f"Contributions to class {name} in log-odds (+ raises it), largest first:",
+        f"Contributions to class {name} minus their mean over classes, in log-odds:",
         *(
             f"  {kind}: " + ", ".join(f"{key} {value:+.3f}" for key, value in found.items())
             for kind, found in leading.items()
