@@ -559,7 +559,9 @@ def test_columns_that_the_study_named_are_found_again(copy, labelled, caplog):
             row[at] = named.get(row[at], row[at])
 
     edit(labelled, name_classes)
-    assert predict_new(copy, labelled).labels.tolist() == expected.labels.tolist()
+    for columns in ({}, {"label": "feeling"}):
+        found = predict_new(copy, labelled, columns=columns)
+        assert found.labels.tolist() == expected.labels.tolist()
     place.write_text(options)
     caplog.clear()
     assert main(["predict", str(copy), str(labelled)]) == 0

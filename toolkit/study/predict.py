@@ -129,13 +129,14 @@ def apply_models(
     config = study.read_config()
     fusion = LearnedFusion.restore(final["fusion"])
     chosen = {"missing": missing, "frames": frames}
-    header, own = Rows.read(data).header, ("utterance", "label", "label_name", "speaker")
-    named = {role: h for role, h in config.column.items() if role in own and h in header}
+    columns, own = columns or {}, ("utterance", "label", "label_name", "speaker")
+    free = {*Rows.read(data).header} - {*columns.values()}
+    named = {role: name for role, name in config.column.items() if role in own and name in free}
     pooling = final["pooling"] | {name: choice for name, choice in chosen.items() if choice}
     manifest = read_unlabelled(
         data,
         tuple(final["modalities"]),
-        columns=named | dict(columns or {}),
+        columns=named | dict(columns),
         label=config.label,
         bins=config.bins,
         missing=pooling["missing"],
