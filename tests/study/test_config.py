@@ -212,6 +212,7 @@ def test_the_nearest_option_is_suggested(wrong, right):
         ),
         ("space = {x = -.5}", "column 14): space = {x = -.5}. Write -0.5."),
         ("data = ./my data.csv", 'data = ./my data.csv. Write "./my".'),
+        ("seed = 1 .5", "(at line 1, column 10): seed = 1 .5."),
         ("quick = True", "quick = True. Write true."),
         ("seed = \n", "(at line 1, column 8): seed =."),
         ('name = "x', "Unterminated string (at end of document)."),

@@ -147,12 +147,16 @@ def test_words_of_a_table_are_whole_where_they_fit(capsys, monkeypatch):
     header = ("modality", "dims", "frames", *("files", "empty", "absent", "unreadable"))
     rows = [("acoustic", 40, "30-139 (median 84.5)", 300, 58, 11, 22, 33)]
     printed = {}
-    for width in (200, 80, 40):
+    for width in (200, *range(40, 100)):
         monkeypatch.setenv("COLUMNS", str(width))
         terminal.print_table((*header, "not finite"), rows, total=("all", *"1234567"))
         printed[width] = capsys.readouterr().out.replace("\u2500", "")
         assert max(map(len, printed[width].splitlines())) <= width
 
+    # Nothing is cut off, whether words are broken or not.
+    assert (
+        len({"".join(sorted(text.replace(" ", ""))).strip() for text in printed.values()}) == 1
+    )
     assert sorted(printed[80].split()) == sorted(printed[200].split())
     assert {"unreadable", "acoustic", "(median", "33"} <= {*printed[80].split()}
     assert "unreadable" not in printed[40]

@@ -173,7 +173,7 @@ def _show_fault(reason: str, text: str) -> str:
         return ""
     line = text.split("\n")[int(place[1]) - 1].rstrip()
     value = re.match(r"([+-]?)(\.\d+)|[A-Za-z./~][\w./~-]*", line[int(place[2]) - 1 :])
-    if value is None:
+    if value is None or not reason.startswith("Invalid value"):
         return f": {line.strip()}"
     form = f"{value[1]}0{value[2]}" if value[2] else f'"{value[0]}"'
     form = value[0].lower() if value[0] in ("True", "False") else form

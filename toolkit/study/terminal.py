@@ -58,7 +58,7 @@ def print_table(
         max(len(word) for cell in column for word in (*cell.split(), ""))
         for column in zip(*filter(None, cells), strict=True)
     ]
-    fits = sum(words) + 2 * len(words) + 2 <= console.width
+    fits = sum(words) + 3 * len(words) + 1 <= console.width
     for name, width in zip(cells[0], words, strict=True):
         table.add_column(escape(name), overflow="fold", min_width=width if fits else None)
     for row in body:
