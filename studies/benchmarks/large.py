@@ -9,8 +9,8 @@
 numbers of utterances, and classes differ in means, in spread and in the product of two
 directions. ``study`` runs a study of it, whole, and prints its wall and processor time, the
 highest memory of one process and the score. ``search`` runs some outer folds twice, as shipped
-and with all rows for every trial, and prints the difference with its interval over people. ``growth`` doubles utterances, people, columns and trials of
-a study of 3,000 x 192.
+and with all rows for every trial, and prints the difference with its interval over people.
+``growth`` doubles utterances, people, columns and trials of a study of 3,000 x 192.
 """
 
 import argparse
