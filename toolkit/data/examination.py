@@ -25,7 +25,7 @@ _MANTISSA_BITS = 11  # of float16
 _SMALLEST = 2.0**-14  # the least number that float16 holds with all of them
 
 NEAR_COSINE = 0.99
-"""Cosine of centred features from which two utterances count as near-duplicates."""
+"""Cosine of standardised features from which two utterances count as near-duplicates."""
 
 # Two people hardly ever share the numbers of so many frames, but a short word spoken by both
 # may well have one vector, and so may two silent clips of a frame or two.
@@ -34,6 +34,9 @@ _SPEAKERS_OF_A_SENTENCE = 3
 _MOST_NAMED = 3
 # All pairs of more utterances take minutes; blocks of rows bound the memory.
 _MOST_COMPARED = 20_000
+# In few dimensions, also the vectors of different utterances have such a cosine: in 20, one
+# pair in 10^17 of independent normal ones, in 5 one in 10^4.
+_FEWEST_DIMENSIONS = 20
 _BLOCK = 1_024
 
 
@@ -411,10 +414,10 @@ def count_shared(
     - values: shape (n, n_features), of the utterances that have the modality; NaN where
       missing.
     - compare: Whether to search for near-duplicates, of a cosine of :data:`NEAR_COSINE` or more
-      between centred features.
+      between features that are standardised, since the raw ones of a large unit decide alone.
 
     Returns the exact ones, and the further near ones: None if they are not compared, for more
-    than 20,000 utterances, or for fewer than two.
+    than 20,000 utterances, for fewer than two, or for fewer than 20 features that vary.
     """
     n = len(values)
     same = np.zeros(n, dtype=bool)
@@ -423,14 +426,22 @@ def count_shared(
         return int(same.sum()), None
     codes = np.unique(speakers, return_inverse=True)[1]
     known = ~np.isnan(values)
-    sums = np.where(known, values, 0).sum(axis=0)
-    means = (sums / np.maximum(known.sum(axis=0), 1)).astype(values.dtype)
-    centred = np.where(known, values - means, 0)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    centred = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
+    n_known = np.maximum(known.sum(axis=0), 1)
+    scaled = np.where(known, values, 0)
+    means = scaled.sum(axis=0, dtype=np.float64) / n_known
+    np.subtract(scaled, means, out=scaled, where=known, casting="same_kind")
+    squares = np.einsum("ij,ij->j", scaled, scaled, dtype=np.float64)
+    spreads = np.sqrt(squares / n_known)
+    # The remainders of rounding are no spread.
+    varies = spreads > np.finfo(values.dtype).eps * np.abs(means)
+    if varies.sum() < _FEWEST_DIMENSIONS:
+        return int(same.sum()), None
+    scaled *= np.divide(1, spreads, out=np.zeros_like(spreads), where=varies)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    np.divide(scaled, norms, out=scaled, where=norms > 0)
     near = np.zeros(n, dtype=bool)
     for start in range(0, n, _BLOCK):
         block = slice(start, start + _BLOCK)
-        alike = centred[block] @ centred.T >= NEAR_COSINE
+        alike = scaled[block] @ scaled.T >= NEAR_COSINE
         near[block] = (alike & (codes[block, None] != codes[None, :])).any(axis=1)
     return int(same.sum()), int((near & ~same).sum())
