@@ -15,6 +15,7 @@ from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest
 from toolkit.data.sequences import read_sequence
+from toolkit.data.tables import NumberTable
 
 # Statistics reach some ten times the largest number of a file, and are kept in float32.
 _LARGEST = 1e37
@@ -32,6 +33,8 @@ NEAR_COSINE = 0.99
 _FRAMES_OF_A_RECORDING = 5
 _SPEAKERS_OF_A_SENTENCE = 3
 _MOST_NAMED = 3
+# Of fewer, a dimension of few values may separate the classes by chance.
+_FEWEST_UTTERANCES = 10
 # All pairs of more utterances take minutes; blocks of rows bound the memory.
 _MOST_COMPARED = 20_000
 # In few dimensions, also the vectors of different utterances have such a cosine: in 20, one
@@ -161,10 +164,12 @@ def _explain_gaps(
         )
         return ("" if allow_missing else reason), False
     if finite.ndim == 1:
+        n_others = int((~finite).sum()) - 1
+        others = f", nor {_are(n_others)} {n_others:,} more" if n_others else ""
         reason = (
-            f"{path}: dimension {int(finite.argmin())} is not a finite number, one of "
-            f"{int((~finite).sum()):,}. Write the file again, or take such values as missing "
-            "with --missing allow."
+            f"{path}: {NumberTable.name_place(path, int(finite.argmin()), 0)} is not a finite "
+            f"number{others}. Write the file again, or take such values as missing with "
+            "--missing allow."
         )
         return ("" if allow_missing else reason), True
     alive: NDArray[np.bool_] = np.any(finite, axis=0)
@@ -172,15 +177,17 @@ def _explain_gaps(
     if frames == "refuse" and not (allow_missing and whole.all()):
         if not alive.all():
             return (
-                f"{path}: dimension {int(alive.argmin())} is not finite in any frame, one of "
-                f"{int((~alive).sum()):,} such dimensions. Write the file again, or keep the "
-                "clip without them with --missing allow, --frames drop or --frames "
-                "interpolate."
+                f"{path}: {NumberTable.name_place(path, int(alive.argmin()))} is not finite "
+                f"in any frame (such dimensions: {int((~alive).sum()):,} of {len(alive):,}). "
+                "Write the file again, or keep the clip without them with --missing allow, "
+                "--frames drop or --frames interpolate."
             ), True
+        first, n_broken = int(whole.argmin()), int((~whole).sum())
+        place = NumberTable.name_place(path, int((finite[first] | ~alive).argmin()), first)
         return (
-            f"{path}: {int((~whole).sum()):,} of {len(whole):,} frames are not finite, the "
-            f"first is frame {int(whole.argmin())}. Write the file again, or "
-            "repair such frames with --frames drop or --frames interpolate."
+            f"{path}: {n_broken:,} of {len(whole):,} frames {_are(n_broken)} not finite, the "
+            f"first is frame {first} ({place}). Write the file again, or repair such frames "
+            "with --frames drop or --frames interpolate."
         ), True
     # Interpolating needs one finite value per dimension, dropping one finite frame.
     if frames != "drop" or whole.any():
@@ -190,6 +197,10 @@ def _explain_gaps(
         "its cell in the table empty, or take such files as missing with --missing allow."
     )
     return ("" if allow_missing else reason), False
+
+
+def _are(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def _is_still(sequence: NDArray[np.floating[Any]], *, varies: bool) -> bool:
@@ -253,7 +264,73 @@ def compare_files(
     recordings, coincidences = _find_duplicates(utterances, speakers, digests, n_frames, moving)
     for modality, sentences in coincidences.items():
         notes[modality] += sentences
+    for modality, column in files.items():
+        if modality in moving:
+            notes[modality] += _find_contradictions(
+                modality, manifest, column, digests[modality]
+            )
+            notes[modality] += _find_giveaways(modality, manifest, column)
     return recordings, notes
+
+
+def _find_contradictions(
+    modality: str,
+    manifest: Manifest,
+    files: Sequence[FileFacts],
+    digests: Sequence[bytes | None],
+) -> list[str]:
+    """Describe recordings of one speaker that are found twice, with different labels."""
+    keys = [
+        (digest, speaker)
+        if digest is not None and not file.still and file.n_frames >= _FRAMES_OF_A_RECORDING
+        else None
+        for digest, speaker, file in zip(digests, manifest.speakers, files, strict=True)
+    ]
+    labels = manifest.labels.tolist()
+    found = [g for g in _group(keys) if len({labels[i] for i in g} - {-1}) > 1]
+    if not found:
+        return []
+    named = [
+        f"{str(manifest.utterances[i])!r} ({manifest.classes[labels[i]]})" for i in found[0]
+    ]
+    sentence = (
+        f"Modality {modality!r}: {sum(map(len, found)):,} utterances hold the same recording "
+        f"as another of the same speaker with another label, such as {_join(named)}. Correct "
+        "the label or the file of one of them."
+    )
+    return [sentence]
+
+
+def _find_giveaways(modality: str, manifest: Manifest, files: Sequence[FileFacts]) -> list[str]:
+    """Describe dimensions of one value per class, another for each: labels among features."""
+    rows = [row for row, file in enumerate(files) if file.usable and manifest.labels[row] >= 0]
+    if len(rows) < _FEWEST_UTTERANCES or len({files[row].kind for row in rows}) > 1:
+        return []
+    n_dims = files[rows[0]].kind[1]
+    values = np.full((len(manifest.classes), n_dims), np.nan)
+    gives = np.ones(n_dims, dtype=bool)
+    # A file per class first: then few files suffice where no dimension gives the label.
+    first = {manifest.labels[row]: row for row in reversed(rows)}
+    for row in (*first.values(), *rows):
+        frames = np.atleast_2d(read_sequence(files[row].path or Path())).astype(np.float64)
+        own = values[manifest.labels[row]]
+        np.copyto(own, frames[0], where=np.isnan(own))
+        gives &= ((frames == own) | np.isnan(frames)).all(axis=0)
+        gives &= (values == own).sum(axis=0) < 2
+        if not gives.any():
+            return []
+    found = np.flatnonzero(gives & ~np.isnan(values).any(axis=0)).tolist()
+    if not found:
+        return []
+    path = files[rows[0]].path or Path()
+    named = [NumberTable.name_place(path, dimension) for dimension in found]
+    verb = "has" if len(found) == 1 else "have"
+    sentence = (
+        f"Modality {modality!r}: {_join(named)} {verb} one value per class in all "
+        f"{len(rows):,} utterances, and another in each: a system needs nothing else. Take "
+        "labels out of the features."
+    )
+    return [sentence]
 
 
 def _describe_transcripts(manifest: Manifest, modality: str) -> list[str]:
@@ -397,7 +474,11 @@ def find_shared(keys: Sequence[Hashable], speakers: Sequence[str]) -> list[int]:
 
 
 def _list(names: Sequence[str]) -> str:
-    shown = [repr(str(name)) for name in names[:_MOST_NAMED]]
+    return _join([repr(str(name)) for name in names])
+
+
+def _join(names: Sequence[str]) -> str:
+    shown = [*names[:_MOST_NAMED]]
     if len(names) > _MOST_NAMED:
         shown.append(f"{len(names) - _MOST_NAMED:,} more")
     *first, last = shown
