@@ -241,9 +241,10 @@ class Columns:
                 if not cell and not may_be_empty:
                     text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
                 elif cell in _MISSING and (not may_be_empty or role == "session"):
+                    remedy = "empty the cell" if may_be_empty else "leave the row out"
                     text = (
                         f"{cell!r} is how pandas writes a missing value; write the "
-                        f"{role.replace('_', ' ')}, or leave the row out."
+                        f"{role.replace('_', ' ')}, or {remedy}."
                     )
                 elif CONTROL.search(cell):
                     text = f"{cell[:MAX_LENGTH]!r} holds a control character; keep to one line."

@@ -405,7 +405,7 @@ def _advise_ids(header: Sequence[str], position: int) -> str:
         return ""
     return (
         f"If column {header[position]!r} holds utterance ids, call it one of "
-        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}: no other column is. "
+        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}; no column has such a header. "
     )
 
 
