@@ -16,16 +16,13 @@ ELSEWHERE = {
     "toolkit.models.spaces.Space": "a protocol: its call has them",
 }
 ROOMS = [m.name for m in pkgutil.iter_modules(toolkit.__path__) if m.ispkg]
-#: Files of the ground floor: their classes are documented in full, functions in a sentence.
-GROUND = ["systems"]
 
 
 def handed_out(package):
-    """Names of `__all__`, or the public classes that a file of the ground floor defines."""
-    names = getattr(package, "__all__", None)
-    for name in names or [n for n in vars(package) if not n.startswith("_")]:
+    """Classes and functions of `__all__`."""
+    for name in getattr(package, "__all__", ()):
         value = getattr(package, name)
-        defined = inspect.isclass(value) or (names and inspect.isfunction(value))
+        defined = inspect.isclass(value) or inspect.isfunction(value)
         if defined and value.__module__.startswith(package.__name__):
             yield f"{value.__module__}.{value.__name__}", value
 
@@ -47,7 +44,7 @@ def own_methods(kind):
             yield name
 
 
-@pytest.mark.parametrize("room", [*ROOMS, *GROUND])
+@pytest.mark.parametrize("room", ROOMS)
 def test_docstrings_fit_their_signatures(room):
     errors = {
         name: wrong

@@ -37,8 +37,6 @@ _PATIENCE = 0.5
 # What runs begins with an equals sign, or with another sign and calls or refers to something.
 # Marks that were there before are counted in, so that taking one away gives the name again.
 _FORMULA = re.compile(r"'*(=|[+\-@].*[(|!])", re.DOTALL)
-# OWASP's list (CSV injection): all that may begin a formula.
-_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
 #: A file or folder on the disk, or one inside an archive.
@@ -362,14 +360,9 @@ def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
         lock.release()
 
 
-def escape_formula(cell: str, *, strict: bool = False) -> str:
-    """Put an apostrophe before a cell that a spreadsheet would run.
-
-    ``strict`` is for files that no program reads: it marks every cell that begins like a
-    formula, even a name such as ``-3g5yACwYnA[2]``.
-    """
-    runs = cell.startswith(_SIGNS) if strict else _FORMULA.match(cell)
-    return "'" + cell if runs else cell
+def escape_formula(cell: str) -> str:
+    """Put an apostrophe before a cell that a spreadsheet would run."""
+    return "'" + cell if _FORMULA.match(cell) else cell
 
 
 def unescape_formula(cell: str) -> str:

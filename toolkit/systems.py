@@ -33,19 +33,11 @@ _NAME: Final = re.compile(
 class System:
     """One system of a study, by the parts of its name.
 
-    Parameters
-    ----------
-    base : str
-        A modality, ``early``, a late fusion or a baseline.
-    subset : tuple of str, default=()
-        Modalities of an early fusion that leaves some out, in column order; empty otherwise.
-    variant : str, default=""
-        ``logistic`` (its baseline), ``offset-f1`` or ``offset-uar`` (other decisions),
-        ``seed-N`` (further seed), ``ensemble`` (mean over seeds), ``permuted`` (permuted
-        labels), or empty.
+    - base: A modality, ``early``, a late fusion or a baseline.
+    - subset: Modalities of an early fusion that leaves some out, in column order.
+    - variant: ``logistic`` (its baseline), ``offset-f1`` or ``offset-uar`` (other decisions),
+      ``seed-N`` (further seed), ``ensemble`` (mean over seeds), ``permuted`` (permuted labels).
 
-    Examples
-    --------
     >>> System.parse("early-text-audio-seed-2")
     System(base='early', subset=('text', 'audio'), variant='seed-2')
     >>> System("text").with_variant("logistic").name
@@ -58,23 +50,7 @@ class System:
 
     @classmethod
     def parse(cls, name: str) -> System:
-        """Split a system's name into its parts.
-
-        Parameters
-        ----------
-        name : str
-            For example ``"best-single"`` or ``"early-text-audio"``.
-
-        Returns
-        -------
-        System
-            Its parts; ``System.parse(name).name`` is the name again.
-
-        Raises
-        ------
-        ValueError
-            If it is no name of a system.
-        """
+        """Split a system's name into its parts; refuse what is no such name."""
         found = _NAME.fullmatch(name)
         if found is None or (found["subset"] and found["base"] != EARLY):
             raise ValueError(f"{name!r} is not the name of a system.")
@@ -126,18 +102,7 @@ class System:
         return "+" in self.base
 
     def with_variant(self, variant: str) -> System:
-        """Give a variant of this system.
-
-        Parameters
-        ----------
-        variant : str
-            In place of its own.
-
-        Returns
-        -------
-        System
-            The variant.
-        """
+        """Give a variant of this system, in place of its own."""
         return replace(self, variant=variant)
 
 

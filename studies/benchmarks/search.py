@@ -42,10 +42,11 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, make_corpus, read_manifest
 from toolkit.models import Features
+from toolkit.models.boosters import row_log_loss
 from toolkit.pooling import pool_manifest
 from toolkit.validation import SearchOptions, SearchResult, make_features, make_folds
 from toolkit.validation.folds import resolve_outer
-from toolkit.validation.metrics import METRICS, row_log_loss
+from toolkit.validation.metrics import METRICS
 from toolkit.validation.scores import score_interval
 
 SHAPES = {"text-768": ("text", 768), "visual-10k": ("visual", 569)}  # 18 statistics of 569

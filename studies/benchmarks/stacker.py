@@ -26,11 +26,11 @@ from toolkit.fusion.late import (
     _stack_features,
 )
 from toolkit.models import class_priors
+from toolkit.models.boosters import row_log_loss
 from toolkit.study.folder import StudyFolder
 from toolkit.study.results import _read_units
 from toolkit.systems import System
 from toolkit.validation import gather_predictions
-from toolkit.validation.metrics import row_log_loss
 from toolkit.validation.scores import jackknife_interval
 
 PARAMS = {

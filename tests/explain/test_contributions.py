@@ -222,7 +222,7 @@ def train_otherwise(rows, settings, categories):
         X, y, feature_name=list(names), categorical_feature=categories, params=params
     )
     model = lgb.train(params, data, num_boost_round=3)
-    return FittedBooster("lightgbm", names, 3, (0, 1, 2), 3, np.empty(0), model), X
+    return FittedBooster("lightgbm", names, 3, (0, 1, 2), np.empty(0), model), X
 
 
 PARTS = (("text", "value"), ("audio", "mean"), ("audio", "std"), ("visual", "slope"))

@@ -72,12 +72,6 @@ def test_a_value_of_both_together_is_shared_and_one_of_either_is_redundant():
     assert _interaction_index([0, 1, 1, 1])[0, 1] == -1
 
 
-@pytest.mark.parametrize("game", [[1.0], [0, 1, 2], 3.0], ids=["one", "three", "flat"])
-def test_a_game_without_a_number_for_every_set_is_refused(game):
-    with pytest.raises(ValueError, match=r"expected \(2 \*\* n_players"):
-        _shapley_values(game)
-
-
 def make(system, proba, labels, speakers):
     n = len(labels)
     return Predictions(

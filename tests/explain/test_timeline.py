@@ -175,8 +175,3 @@ def test_weights_of_the_toolkits_own_statistics_cannot_be_changed():
 def test_what_has_no_frames_is_refused(statistic):
     with pytest.raises(ValueError, match=r"cannot be handed back to frames"):
         weigh(statistic, [1, 2])
-
-
-def test_references_of_another_width_are_refused():
-    with pytest.raises(ValueError, match=r"shape \(2,\); expected \(3,\)"):
-        _frame_weights("mean", np.zeros((4, 3)), [0.0, 0.0])

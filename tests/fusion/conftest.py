@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from toolkit.fusion import LATE_METHODS
 from toolkit.fusion.fuse import _BasePredictions, _fuse_all
 from toolkit.fusion.inputs import InnerPredictions
 from toolkit.models import class_priors
@@ -122,7 +123,7 @@ def fuse():
             folds=study.folds,
             utterances=study.utterances,
             groups=study.groups,
-            **options,
+            **{"methods": LATE_METHODS, "metric": "f1_micro"} | options,
         )
 
     return run

@@ -173,7 +173,7 @@ def test_the_weights_of_a_pool_are_those_of_a_study(whole):
     inner = InnerPredictions(rows, codes, people, stacked.seen, stacked.proba[0])
     ledger = Ledger("log-pool", Fold(FINAL, rows, rows[:0], ()), rows.astype(str), people)
     rule, _ = learn_rule("log-pool", stacked, inner, lambda _: ledger)
-    np.testing.assert_allclose(fusion.weights_, rule.values, rtol=1e-9)
+    np.testing.assert_allclose(fusion.weights_, rule.keywords["weights"], rtol=1e-9)
     assert fusion.weights_.min() > 0
 
 

@@ -189,6 +189,10 @@ def test_voters_that_cannot_be_fused_are_refused(say, study):
         soft_vote([study.voters[0].predictions], {})
     with pytest.raises(ValueError, match="are not aligned"):
         majority_vote([say("one", [[1.0, 0]]), say("two", [[1.0, 0]] * 2)], {})
+    with pytest.raises(ValueError, match=r"Several voters are called \['text'\]"):
+        soft_vote([study.voters[1].predictions] * 2, {})
+    with pytest.raises(ValueError, match="Got 10 voters"):
+        soft_vote([say(f"voter{k}", [[1.0, 0]]) for k in range(10)], {})
 
 
 def test_four_voters_can_tie_two_against_two(say):

@@ -242,7 +242,7 @@ def test_a_voter_that_is_never_there_weighs_nothing():
 
 
 def test_each_fold_is_fused_with_the_weights_of_its_training_speakers(study, fuse):
-    result = fuse(study, methods=("weighted",), offsets=())
+    result = fuse(study, methods=("weighted",))
 
     ordered, fused = sorted_voters(study), result.predictions["weighted"]
     for fold in study.folds:
@@ -250,7 +250,7 @@ def test_each_fold_is_fused_with_the_weights_of_its_training_speakers(study, fus
         expected = _fit_weights(stacked_inner(study, fold.number), labels)
         learnt = result.learnt[fold.number]
         assert learnt.modalities == ("audio", "text", "visual")
-        assert_allclose(learnt.rules["weighted"].values, expected, rtol=1e-12)
+        assert_allclose(learnt.rules["weighted"].keywords["weights"], expected, rtol=1e-12)
         proba = np.stack([voter.predictions.proba[fold.test] for voter in ordered])
         present = np.stack([voter.predictions.present[fold.test] for voter in ordered])
         held = expected[:, None] * present
@@ -278,10 +278,12 @@ def test_a_weightless_voter_speaks_where_it_is_alone(study, fuse):
     absent = np.zeros(len(study.labels), dtype=bool)
     good = replace(first, predictions=replace(first.predictions, present=absent), inner=inner)
 
-    result = fuse(study, [good, replace(second, inner=bad)], methods=("weighted",), offsets=())
+    result = fuse(study, [good, replace(second, inner=bad)], methods=("weighted",))
 
     seen = second.predictions.present
-    assert all(one.rules["weighted"].values[0] < 1e-9 for one in result.learnt.values())
+    assert all(
+        one.rules["weighted"].keywords["weights"][0] < 1e-9 for one in result.learnt.values()
+    )
     fused = result.predictions["weighted"].proba
     assert_allclose(fused[seen], second.predictions.proba[seen], atol=1e-12)
 
@@ -326,7 +328,7 @@ def test_different_folds_choose_different_penalties(generate):
 
 
 def test_held_out_rows_are_fused_by_the_stacker_of_their_fold(study, fuse):
-    result = fuse(study, methods=("stacked",), offsets=())
+    result = fuse(study, methods=("stacked",))
 
     ordered, fused = sorted_voters(study), result.predictions["stacked"]
     for fold in study.folds:
@@ -368,7 +370,7 @@ def test_no_held_out_label_touches_a_learnt_rule(study, fuse):
     ]
 
     ours, theirs = (
-        fuse(study, voters, methods=("weighted", "stacked"), offsets=())
+        fuse(study, voters, methods=("weighted", "stacked"))
         for voters in (study.voters, turned)
     )
 

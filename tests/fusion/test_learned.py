@@ -53,7 +53,7 @@ def test_the_priors_learnt_are_the_class_shares_of_the_training_rows(study):
     for fold in study.folds:
         counts = np.bincount(study.labels[fold.train], minlength=4)
         expected = (counts / counts.sum()).tolist()
-        assert learn(study, fold.number, methods=(), offsets=()).priors.tolist() == expected
+        assert learn(study, fold.number, methods=()).priors.tolist() == expected
 
 
 def test_some_offsets_are_kept_in_the_comparison_above(study):
@@ -218,7 +218,7 @@ def test_best_single_follows_the_inner_scores_fold_by_fold(study, fuse):
         "audio": [1, 1, 9, 5, 1, 9],
     }
 
-    result = fuse(study, with_scores(study, scores), methods=(), offsets=())
+    result = fuse(study, with_scores(study, scores), methods=())
 
     chosen = [result.learnt[fold.number].best for fold in study.folds]
     assert chosen == ["visual", "text", "audio", "audio", "visual", "audio"]
@@ -237,7 +237,7 @@ def test_best_single_needs_inner_scores(study, fuse):
     first, second, _ = study.voters
 
     with pytest.raises(ValueError, match=r"\['text'\] have no inner scores"):
-        fuse(study, [first, replace(second, scores={})], methods=(), offsets=())
+        fuse(study, [first, replace(second, scores={})], methods=())
 
 
 def test_the_number_of_blas_threads_is_held_at_one_during_fits(study, monkeypatch):

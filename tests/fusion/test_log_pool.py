@@ -15,7 +15,7 @@ from toolkit.fusion.inputs import (
     StackedPredictions,
     one_blas_thread,
 )
-from toolkit.fusion.late import _Pool, learn_rule
+from toolkit.fusion.late import _pool_margins, learn_rule
 from toolkit.fusion.learned import _pool_members
 from toolkit.validation.folds import FINAL, Fold
 from toolkit.validation.ledger import Ledger
@@ -49,7 +49,9 @@ def learn(stacked, labels, groups=None):
     ledger = Ledger("log-pool", Fold(FINAL, rows, rows[:0], ()), utterances, groups)
     rule, proba = learn_rule("log-pool", stacked, inner, lambda _: ledger)
     (n_fused,) = (e["n_rows"] for e in ledger.entries() if e["role"] == "fuse")
-    return SimpleNamespace(rule=rule, weights=rule.values, proba=proba, n_fused=n_fused)
+    return SimpleNamespace(
+        rule=rule, weights=rule.keywords["weights"], proba=proba, n_fused=n_fused
+    )
 
 
 def pool_by_hand(weights, members):
@@ -121,7 +123,7 @@ def test_models_without_linear_parts_are_members_as_they_are(study):
 def test_probabilities_are_products_of_powers():
     members = [[[0.5, 0.25, 0.25]], [[0.1, 0.8, 0.1]]]
 
-    pooled = _Pool(np.array([2.0, 0.5]))(stacked_of(members))
+    pooled = _pool_margins(stacked_of(members), np.array([2.0, 0.5]))
 
     # .25 x sqrt(.1), .0625 x sqrt(.8), .0625 x sqrt(.1)
     odds = np.array([0.25 * 0.1**0.5, 0.0625 * 0.8**0.5, 0.0625 * 0.1**0.5])
@@ -134,7 +136,7 @@ def test_an_absent_member_has_the_class_priors_whatever_it_holds():
     seen = [[0.6, 0.3, 0.1]]
     stacked = stacked_of([seen, [[0.98, 0.01, 0.01]]], [[True], [False]], priors)
 
-    pooled = _Pool(weights)(stacked)
+    pooled = _pool_margins(stacked, weights)
 
     assert_allclose(pooled.proba, pool_by_hand(weights, [seen, [priors]]), rtol=1e-12)
     assert pooled.present.tolist() == [True]
@@ -145,7 +147,7 @@ def test_a_row_without_any_member_gets_the_priors_themselves():
     priors = np.array([0.1, 0.3, 0.6])
     stacked = stacked_of([[[1, 0, 0]]] * 2, [[False], [False]], priors)
 
-    pooled = _Pool(np.array([2.0, 2.0]))(stacked)
+    pooled = _pool_margins(stacked, np.array([2.0, 2.0]))
 
     assert pooled.proba.tolist() == [priors.tolist()]
     assert (pooled.y_pred.tolist(), pooled.present.tolist()) == ([2], [False])
@@ -156,7 +158,7 @@ def test_a_class_that_training_lacks_stays_impossible():
     members = [[[0.7, 0.3, 0.0], [0.2, 0.8, 0.0]], [[0.5, 0.5, 0.0], [0.9, 0.1, 0.0]]]
     stacked = stacked_of(members, [[True, True], [True, False]], priors)
 
-    pooled = _Pool(np.array([1.2, 0.4]))(stacked)
+    pooled = _pool_margins(stacked, np.array([1.2, 0.4]))
 
     assert pooled.proba[:, 2].tolist() == [0, 0]
     assert_allclose(

@@ -247,7 +247,7 @@ def offset_voter(study):
 
 def offset_system(study, fuse, voter, end):
     """The variant of a single system, and the offsets of every fold."""
-    result = fuse(study, [voter], methods=(), offsets=(end,))
+    result = fuse(study, [voter], methods=())
     name = f"{voter.system}-offset-{end}"
     return result.offsets[name], {k: one.offsets[name] for k, one in result.learnt.items()}
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from toolkit.models.checks import _check_names, _check_weights, check_labels, check_matrix
+from toolkit.models.boosters import _check_names
+from toolkit.models.checks import check_labels, check_matrix
 
 
 def test_float32_rows_are_not_copied():
@@ -91,14 +92,3 @@ def test_a_name_that_occurs_twice_is_refused():
 def test_a_missing_name_is_refused():
     with pytest.raises(ValueError, match=r"There are 1 names for 2 features"):
         _check_names(["a"], 2)
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
-def test_weights_that_are_not_positive_are_refused_with_their_row(weight):
-    with pytest.raises(ValueError, match=r"weight of row 1 is .*positive finite"):
-        _check_weights([1.0, weight], 2)
-
-
-def test_a_weight_too_few_is_refused():
-    with pytest.raises(ValueError, match=r"shape \(1,\); expected one for 2 rows"):
-        _check_weights([1.0], 2)

@@ -48,12 +48,12 @@ def save(booster, folder, name="fold-00"):
     return {path.name.removeprefix(name): path for path in folder.iterdir()}
 
 
-def tree_margins(booster, X, n_rounds=8):
+def tree_margins(booster, X):
     """Margins of the trees by the library itself."""
     if booster.kind == "lightgbm":
-        return booster.model.predict(X, raw_score=True, num_iteration=n_rounds)
+        return booster.model.predict(X, raw_score=True)
     rows = xgb.DMatrix(X, feature_names=list(booster.names))
-    return booster.model.predict(rows, output_margin=True, iteration_range=(0, n_rounds))
+    return booster.model.predict(rows, output_margin=True)
 
 
 def linear_margins(model, X):
@@ -62,13 +62,12 @@ def linear_margins(model, X):
     return np.nan_to_num(z) @ model.coefficients.T + model.base
 
 
-@pytest.mark.parametrize("n_rounds", [None, 3])
-def test_margins_are_the_weighted_sum_of_both_parts(blended, sample, n_rounds):
+def test_margins_are_the_weighted_sum_of_both_parts(blended, sample):
     X = sample[0]
-    trees = tree_margins(blended, X, n_rounds or 8)
+    trees = tree_margins(blended, X)
     expected = softmax(A * linear_margins(blended.linear, X) + B * trees, axis=1)
 
-    proba = blended.predict_proba(X, n_rounds=n_rounds)
+    proba = blended.predict_proba(X)
 
     assert_allclose(proba[:, [0, 1, 3]], expected, atol=1e-6)
     assert not proba[:, 2].any()
@@ -137,16 +136,12 @@ def test_a_saved_booster_is_the_same_when_loaded(booster, sample, tmp_path):
 
     loaded = FittedBooster.load(tmp_path / "fold-00")
 
-    for field in ("kind", "names", "n_classes", "classes", "n_rounds"):
+    for field in ("kind", "names", "n_classes", "classes"):
         assert getattr(loaded, field) == getattr(booster, field), field
     assert loaded.weights == booster.weights
     assert (loaded.linear is None) == (booster.linear is None)
     assert_array_equal(loaded.curve, booster.curve)
     assert_array_equal(loaded.predict_proba(sample[0]), booster.predict_proba(sample[0]))
-    assert_array_equal(
-        loaded.predict_proba(sample[0], n_rounds=3),
-        booster.predict_proba(sample[0], n_rounds=3),
-    )
     assert_array_equal(loaded.contributions(sample[0]), booster.contributions(sample[0]))
 
 
@@ -218,15 +213,6 @@ def test_a_class_without_rows_has_no_contributions(booster, sample):
     assert not booster.contributions(sample[0][:5])[:, 2].any()
 
 
-def test_contributions_of_the_first_rounds_are_those_of_a_shorter_booster(booster, sample):
-    X = sample[0][:20]
-
-    shares = booster.contributions(X, n_rounds=2)[:, [0, 1, 3]].sum(axis=2)
-
-    log_proba = np.log(booster.predict_proba(X, n_rounds=2)[:, [0, 1, 3]])
-    assert_allclose(log_softmax(shares, axis=1), log_proba, atol=1e-5)
-
-
 def test_a_missing_value_is_not_a_zero(booster, sample):
     X = np.nan_to_num(sample[0])
     gaps = X.copy()
@@ -253,7 +239,7 @@ def test_features_in_another_order_are_refused(booster, sample, names):
 
 def test_other_features_are_refused(booster, sample, names):
     with pytest.raises(ValueError, match=r"not those of training: column 11 is 'pitch'"):
-        booster.contributions(sample[0], names=[*names[:11], "pitch"])
+        booster.predict_proba(sample[0], names=[*names[:11], "pitch"])
 
 
 def test_features_of_the_right_names_are_taken(booster, sample, names):
@@ -274,12 +260,6 @@ def test_features_of_the_right_names_are_taken(booster, sample, names):
 def test_rows_of_another_shape_are_refused(booster, X, given, message):
     with pytest.raises(ValueError, match=message):
         booster.predict_proba(X, names=given)
-
-
-@pytest.mark.parametrize("n_rounds", [0, -1, 9])
-def test_rounds_that_were_not_trained_are_refused(booster, sample, n_rounds):
-    with pytest.raises(ValueError, match=rf"with {n_rounds} rounds; the booster has 1 to 8"):
-        booster.predict_proba(sample[0], n_rounds=n_rounds)
 
 
 def test_the_curve_cannot_be_written_to(booster):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,6 +206,46 @@ def test_partners_in_training_are_said_where_sessions_are_not_held_out(make_fact
     assert "dialogue partner" in caveats(make_facts())
     assert "dialogue partner" not in caveats(make_facts(outer="session"))
     assert "dialogue partner" not in caveats(make_facts(sessions=False))
+
+
+@pytest.mark.parametrize("session", ["speech", None], ids=["one session", "own sessions"])
+def test_sessions_without_a_partner_are_no_caveat(make_facts, session):
+    facts = make_facts()
+    tables = {
+        name: dataclasses.replace(
+            table,
+            sessions=table.speakers if session is None else np.full(len(table), session),
+        )
+        for name, table in facts.predictions.items()
+    }
+
+    assert "dialogue partner" not in caveats(dataclasses.replace(facts, predictions=tables))
+
+
+def test_models_without_contributions_are_named(facts):
+    attribution = SimpleNamespace(system="audio", totals={"audio": None})
+    partly = dataclasses.replace(facts, attribution=attribution)
+    whole = SimpleNamespace(system="audio", totals={"audio": None, "text": None})
+
+    assert (
+        "The contributions of text are missing, so those of audio are shown. Run the same "
+        "command again: it computes them, or names the reason." in caveats(partly)
+    )
+    named = caveats(dataclasses.replace(facts, attribution=whole)) + caveats(facts)
+    assert "contributions of" not in named
+
+
+@pytest.mark.parametrize("system", ["text", "text-logistic", "early"])
+def test_every_system_with_uncalibrated_probabilities_is_named(facts, system):
+    scores = [
+        dataclasses.replace(s, value=0.01 if s.system == system else 0.5)
+        if (s.metric, s.scope) == ("ece_p", "all")
+        else s
+        for s in facts.scores
+    ]
+    facts = dataclasses.replace(facts, scores=scores)
+
+    assert f"The probabilities of {system} are not calibrated" in caveats(facts)
 
 
 def test_a_better_logistic_regression_is_said(facts):

@@ -1,11 +1,14 @@
 """Figures: the numbers of the predictions, the same bytes, hostile names as plain text."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from toolkit.report import render_figure
+from toolkit.report import draw_figures, format_page, render_figure, summarise_study
 from toolkit.report.figures import _plot_confusion
 from toolkit.validation import Predictions
+from toolkit.validation.comparison import compare_families
 
 
 def make_predictions(classes=("anger", "joy", "calm")):
@@ -57,3 +60,28 @@ def test_hostile_names_stay_text():
 
     assert "<script>" not in svg
     assert "&lt;script&gt;" in svg
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [(), ("text-logistic",), ("text",), ("text", "text-logistic"), ("audio-logistic", "text")],
+    ids="+".join,
+)
+def test_the_page_of_any_finished_systems_has_its_figures(kept, make_facts):
+    facts = make_facts(fused=())
+    tables = [facts.predictions[name] for name in ("majority", "no-information", *kept)]
+    searched = [name for name in kept if name in facts.searches]
+    facts = replace(
+        facts,
+        predictions={table.system: table for table in tables},
+        scores=[score for score in facts.scores if score.system in {t.system for t in tables}],
+        comparisons=compare_families(tables, searched, "f1_micro"),
+        params={name: facts.params[name] for name in searched},
+        searches={name: facts.searches[name] for name in searched},
+    )
+    drawn = {stem: render_figure(ax, "svg").decode() for stem, ax in draw_figures(facts)}
+
+    page = format_page(summarise_study(facts), drawn)
+
+    # Confusion is counted in tables too, and its figures are files.
+    assert page.count("data:image/svg+xml") >= len(drawn) - len(facts.confused)

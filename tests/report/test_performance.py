@@ -100,7 +100,7 @@ def test_planned_differences_are_those_of_the_system_minus_its_reference(facts):
     table = tables(facts)["planned"]
     row = next(row for row in table.rows if row[0].text == "text")
 
-    pairs = {frozenset((p.a, p.b)) for p in facts.confirmatory}
+    pairs = {frozenset((p.a, p.b)) for p in facts.comparisons if p.family == "confirmatory"}
     assert {row[0].text for row in table.rows} <= {name for pair in pairs for name in pair}
     for column, other in ((1, facts.baseline), (3, "text-logistic")):
         pair = facts.compare("text", other)
@@ -179,3 +179,34 @@ def test_the_protocol_ends_with_a_citation_of_the_version_used(facts):
     assert fold.parts[0].kind == "code"
     assert fold.parts[0].text.startswith("@software{")
     assert "version = {1.2.3}" in fold.parts[0].text
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_protocol_names_what_is_fixed_and_what_is_learnt(make_facts, linear):
+    facts = make_facts(fused=(("early", 0.5), ("vote", 0.5), ("soft", 0.5), ("stacked", 0.5)))
+    if linear:
+        part = {"linear": {"C_times_p": 10, "linear": 0.4, "trees": 0.6}}
+        for fold in facts.params["text"].values():
+            fold["record"] = fold["record"] | part
+
+    text = section(facts, "protocol").parts[0].text
+
+    assert "Late fusions with a fixed rule (vote and soft) learn nothing." in text
+    assert "Late fusions with learnt weights (stacked) learn from out-of-fold" in text
+    assert ("a multinomial logistic regression on the same columns" in text) == linear
+
+
+def test_speakers_that_share_the_highest_score_are_counted(make_facts):
+    facts = make_facts(fused=(), n_speakers=4)
+    values = dict(zip(facts.tested_speakers, (0.25, 0.75, 0.75, 0.5), strict=True))
+    scores = [
+        dataclasses.replace(s, value=values.get(s.group, s.value))
+        if (s.metric, s.scope) == ("f1_micro", "speaker")
+        else s
+        for s in facts.scores
+    ]
+
+    lead = section(dataclasses.replace(facts, scores=scores), "speakers").parts[0].text
+
+    lowest = facts.tested_speakers[0]
+    assert lead == f"F1-micro of audio: from 0.250 ({lowest}) to 0.750 (2 speakers)."

@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.options import _nearest, format_config, load_config
-from toolkit.study.searching import make_search_options
+from toolkit.study.plan import make_search_options
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):

@@ -24,7 +24,7 @@ from toolkit.study.cli import main
 from toolkit.study.collecting import collect_study
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.dashboard import _copy_searches
-from toolkit.study.explain_command import _explain_from_study
+from toolkit.study.explain_command import _explain_from_study, _file_name
 from toolkit.study.folder import ARTIFACTS, StudyFolder
 from toolkit.study.runner import _rebuild_report, run_study
 from toolkit.study.verify import _verify_study
@@ -304,10 +304,9 @@ def test_a_modality_that_was_left_out_since_is_no_player(study, corpus, tmp_path
 def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     utterance = str(study.systems["early"].utterances[7])
 
-    explained = _explain_from_study(study.folder, utterance)
+    summary, files = _explain_from_study(study.folder, utterance)
 
-    summary = explained.summary
-    assert all(path.exists() for path in explained.files)
+    assert all(path.exists() for path in files)
     for k, name in enumerate(study.systems["early"].classes):
         placed = summary["expected_margins"][name]
         placed += sum(part["margins"][name] for part in summary["frames"].values())
@@ -317,7 +316,7 @@ def test_one_utterance_is_told_by_part_and_frame(study, corpus):
     assert set(summary["without_frames"]) == {"text"} | (
         set() if "visual" in summary["frames"] else {"visual"}
     )
-    with explained.files[1].open(newline="") as file:
+    with files[1].open(newline="") as file:
         frames = [row for row in csv.DictReader(file) if row["modality"] == "audio"]
     path = next((corpus / "features").rglob(f"acoustic*/**/{utterance}.npy"))
     assert len(frames) == len(np.load(path))
@@ -340,16 +339,20 @@ def test_the_leading_contributions_are_on_the_terminal(study, capsys):
         frames = list(csv.DictReader(file))
     assert f"predicted {classes[0]}, true {classes[1]}" in shown[0]
     heads = [at for at, line in enumerate(shown) if line.startswith("Contributions to class")]
+
+    def minus_mean(values, name):
+        return float(values[name]) - np.mean([float(values[each]) for each in early.classes])
+
     assert [shown[at].split()[3] for at in heads] == classes
     for name, at in zip(classes, heads, strict=True):
         parts = {
-            f"{part['modality']} {part['family']}": part["margins"][name]
+            f"{part['modality']} {part['family']}": minus_mean(part["margins"], name)
             for part in summary["contributions"]
         }
         sums = {
             m: sum(v for key, v in parts.items() if key.split()[0] == m) for m in MODALITIES
         }
-        by_frame = {f"{f['modality']} {f['frame']}": float(f[name]) for f in frames}
+        by_frame = {f"{f['modality']} {f['frame']}": minus_mean(f, name) for f in frames}
         for line, values in zip(shown[at + 1 :], (sums, parts, by_frame), strict=False):
             largest = sorted(values, key=lambda key: -abs(values[key]))[:5]
             expected = ", ".join(f"{key} {values[key]:+.3f}" for key in largest)
@@ -360,17 +363,27 @@ def test_the_leading_contributions_are_on_the_terminal(study, capsys):
 def test_an_explained_utterance_replaces_its_own_files_and_stays(study, corpus, tmp_path):
     folder = shutil.copytree(study.folder, tmp_path / "copy")
     utterance, other = read_manifest(corpus / "dataset.csv").utterances[[0, 1]].tolist()
-    files = _explain_from_study(folder, utterance).files
+    _, files = _explain_from_study(folder, utterance)
     own = folder / "explain" / "frames" / f"{other}-early.csv"
     own.write_text("mine")
 
-    assert _explain_from_study(folder, utterance).files == files
+    assert _explain_from_study(folder, utterance)[1] == files
     with pytest.raises(FolderError, match=f"would replace: explain/frames/{own.name}"):
         _explain_from_study(folder, other)
     collect_study(StudyFolder(folder))
 
     assert own.read_text() == "mine"
     assert all(path.exists() for path in files)
+
+
+@pytest.mark.parametrize(
+    "names", [("Müller 1", "Möller 1"), ("a b", "a_b"), ("a/b", "a\\b"), ("日本", "中国")]
+)
+def test_files_of_two_utterances_have_two_portable_names(names):
+    files = {_file_name(name) for name in names}
+
+    assert len(files) == 2
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in files)
 
 
 def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):

@@ -85,7 +85,7 @@ def test_a_screen_of_very_wide_modalities_belongs_to_the_study_of_these_alone(
     assert [each["identity"] for each in both] == [both[0]["identity"]] * 2
     assert both[0]["data"] == both[1]["data"]  # of narrow modalities
 
-    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 100)
+    monkeypatch.setattr("toolkit.study.plan.MOST_COLUMNS", 100)
     screened, reduced = plan(corpus, **made), plan(corpus, wide="reduce", **made)
     now, before = (each.make_provenance(tables.values()) for each in (screened, reduced))
 

@@ -10,10 +10,11 @@ import pytest
 from toolkit.report.leakage_page import (
     _describe_modality,
     _describe_probe,
+    _pool,
     format_premium,
     plot_premium,
 )
-from toolkit.study import premium_command, searching
+from toolkit.study import plan, premium_command
 from toolkit.study.cli import main
 from toolkit.study.config import StudyConfig
 from toolkit.study.inventory import Inventory
@@ -102,7 +103,7 @@ def state(scores, quantity, **values):
     changed = [
         replace(s, **values) if s.quantity == quantity and not s.group else s for s in scores
     ]
-    return _describe_modality(changed, "text")
+    return _describe_modality(_pool(changed)["text"])
 
 
 def test_a_premium_is_claimed_only_where_its_test_shows_it(result):
@@ -160,7 +161,7 @@ def test_both_parts_of_a_premium_stand_in_its_sentence(result):
     assert (
         "The scores differ by +0.187, and by +0.183 on permuted rows, which hold no "
         "information."
-    ) in _describe_modality(scores, "text")[0]
+    ) in _describe_modality(_pool(scores)["text"])[0]
 
 
 def test_the_level_of_chance_names_what_was_permuted_and_claims_no_more(result):
@@ -317,7 +318,7 @@ def test_a_number_of_permutations_is_a_number_from_0(words, capsys):
 def test_a_wide_modality_is_reduced_as_in_a_study_and_it_is_noted(
     corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(searching, "MOST_COLUMNS", 100)  # 8 dimensions x 18 statistics: 144
+    monkeypatch.setattr(plan, "MOST_COLUMNS", 100)  # 8 dimensions x 18 statistics: 144
     options = {"modality": ("visual",), "n_permutations": 0}
 
     reduced = run(corpus, tmp_path / "reduced", **options)

@@ -514,7 +514,7 @@ def test_a_study_that_cannot_fit_into_memory_is_refused(corpus, tmp_path, monkey
 def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
     corpus, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 60)
+    monkeypatch.setattr("toolkit.study.plan.MOST_COLUMNS", 60)
     options = SMALL | {"modality": ("visual",), "statistics": "rich", "trials": 1}
     options["wide"] = "reduce"
 
@@ -534,7 +534,7 @@ def test_a_very_wide_modality_is_reduced_in_words_and_in_the_record(
 def test_a_very_wide_modality_is_screened_in_words_and_in_the_record(
     corpus, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr("toolkit.study.searching.MOST_COLUMNS", 60)
+    monkeypatch.setattr("toolkit.study.plan.MOST_COLUMNS", 60)
     monkeypatch.setattr("toolkit.validation.fits.WIDE_SCREEN", "ftest-20")
     options = SMALL | {"modality": ("visual",), "statistics": "rich", "trials": 1}
     folder = tmp_path / "w"

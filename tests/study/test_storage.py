@@ -25,8 +25,8 @@ from toolkit.study.config import (
     mask_password,
 )
 from toolkit.study.options import format_config, load_config
-from toolkit.study.plan import Plan, _check_driver, _check_writers
-from toolkit.study.runner import run_study
+from toolkit.study.plan import Plan
+from toolkit.study.runner import _check_storage, run_study
 from toolkit.study.workers import UnitTask, _attempt_task
 from toolkit.validation.trials import open_storage
 
@@ -143,8 +143,8 @@ def test_a_server_without_its_driver_is_refused_with_what_to_install(monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
     with pytest.raises(ConfigError, match=r"anna:\*\*\*@.*pip install 'psycopg\[binary\]'"):
-        _check_driver(_normalise_storage(SECRET))
-    _check_driver("sqlite:///x.db")
+        _check_storage(_normalise_storage(SECRET), 1)
+    _check_storage("sqlite:///x.db", 1)
 
 
 def test_a_password_is_masked_wherever_a_url_stands():
@@ -191,7 +191,8 @@ def test_no_file_holds_a_storage():
 
 
 def test_a_task_does_not_show_its_storage():
-    task = UnitTask("text", *[None] * 7, storage=SECRET, study_name="x")
+    parts = dict.fromkeys(("manifest", "tables", "folder"))
+    task = UnitTask("text", *[None] * 4, storage=SECRET, study_name="x", **parts)
 
     assert PASSWORD not in repr(task)
 
@@ -202,8 +203,8 @@ def test_sqlite_refuses_more_than_eight_workers_and_says_why(corpus, tmp_path):
     with pytest.raises(ConfigError, match=r"9 workers would write to one SQLite file.*one wri"):
         run_study(config)
 
-    _check_writers("sqlite:///x.db", 8)
-    _check_writers("postgresql+psycopg://h/d", 900)
+    _check_storage("sqlite:///x.db", 8)
+    _check_storage("postgresql+psycopg://h/d", 900)
 
 
 def test_a_shared_storage_never_mixes_studies():

@@ -39,7 +39,7 @@ def make_tasks(manifest):
             UnitTask(
                 system=system,
                 fold=fold,
-                logistic=False,
+                modalities=tuple(table.modality for table in seen),
                 manifest=manifest,
                 tables=seen,
                 folder=StudyFolder(Path()),

@@ -165,7 +165,6 @@ def resample_before_the_split(patch):
                 y=np.concatenate([y, made[1]]),
                 rows=np.full(n, -1),
                 origins=[],
-                n_given=n,
             )
 
         with pytest.MonkeyPatch.context() as inner:

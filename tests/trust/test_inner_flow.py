@@ -76,6 +76,6 @@ def test_inner_labels_decide_when_a_fit_stops_and_nothing_else(inside, manifest,
 
     assert before.curve.tobytes() != after.curve.tobytes()
     assert before.names == after.names
-    for n_rounds in range(1, min(before.n_rounds, after.n_rounds) + 1):
-        one, other = (b.predict_proba(X, n_rounds=n_rounds) for b in fitted)
+    for n_rounds in range(1, min(len(before.curve), len(after.curve)) + 1):
+        one, other = (b.model.predict(X, num_iteration=n_rounds) for b in fitted)
         assert one.tobytes() == other.tobytes()

@@ -450,6 +450,13 @@ def mean_contrasts(differences):
     return [Contrast(MEAN_LOSS, losses(*column), none) for column in differences.T]
 
 
+def subtract(contrast):
+    """The pooled difference of a contrast."""
+    return float(
+        contrast.value(contrast.a.sum(axis=0)) - contrast.value(contrast.b.sum(axis=0))
+    )
+
+
 def p_by_definition(statistics):
     """Compute both p of |differences|, a row per pattern, the first row that of no swap."""
     found, tolerance = statistics[0], 1e-9
@@ -502,14 +509,14 @@ def test_every_swap_and_its_mirror_image_are_all_swaps():
 
     both = np.concatenate([patterns.swapped, ~patterns.swapped])
 
-    assert len(np.unique(both, axis=0)) == len(both) == patterns.n_patterns == 2**5
+    assert len(np.unique(both, axis=0)) == len(both) == 2**5
     assert patterns.exact
     assert patterns.smallest_p == 2 / 2**5
 
 
 def test_up_to_sixteen_units_are_swapped_in_all_ways():
-    assert (swap_patterns(16).exact, swap_patterns(16).n_patterns) == (True, 2**16)
-    assert (swap_patterns(17).exact, swap_patterns(17).n_patterns) == (False, 100_000)
+    assert (swap_patterns(16).exact, len(swap_patterns(16).swapped)) == (True, 2**15)
+    assert (swap_patterns(17).exact, len(swap_patterns(17).swapped)) == (False, 100_000)
 
 
 def test_sampled_swaps_are_fair_and_decided_by_the_seed():
@@ -555,7 +562,7 @@ def test_both_p_are_their_definition(metric, seed):
     found = swap_p_values(contrasts, swap_patterns(7))
 
     assert_allclose(found, p_by_definition(statistics), rtol=1e-12)
-    assert statistics[0, 0] == pytest.approx(abs(contrasts[0].difference))
+    assert statistics[0, 0] == pytest.approx(abs(subtract(contrasts[0])))
     assert found[1][-1] == 1  # a system and its copy
 
 
@@ -614,7 +621,7 @@ def test_a_difference_of_rounding_alone_is_none_and_leaves_the_others_alone():
     better[:, 0] += np.array([1, 2, 1, 3, 2, 1])[:, None]
     uar = METRICS["uar"].value
     contrasts = [Contrast(uar, a, b), Contrast(uar, better, b)]
-    assert 0 < abs(contrasts[0].difference) < 1e-15
+    assert 0 < abs(subtract(contrasts[0])) < 1e-15
 
     alone, adjusted = swap_p_values(contrasts, swap_patterns(6))
 
@@ -671,7 +678,7 @@ def test_the_statistic_is_the_pooled_difference_not_the_mean_over_speakers():
 
     alone, adjusted = swap_p_values([contrast], swap_patterns(8))
 
-    assert contrast.difference > 0
+    assert subtract(contrast) > 0
     # 62 / 970; a swap of the large one or of small ones alone only widens the difference.
     assert alone == adjusted == 1.0
 
@@ -708,15 +715,13 @@ def test_nadeau_and_bengio_widen_the_t_test_over_folds():
     differences = np.array([0.10, 0.02, 0.05, -0.03, 0.08])
     t = differences.mean() / np.sqrt((1 / 5 + 1 / 4) * differences.var(ddof=1))
 
-    p = _nadeau_bengio_p_value(differences, test_per_train=1 / 4)
+    p = _nadeau_bengio_p_value(differences)
 
     assert p == pytest.approx(2 * stats.t.sf(abs(t), 4))
-    assert p == pytest.approx(_nadeau_bengio_p_value(-differences, 1 / 4))
+    assert p == pytest.approx(_nadeau_bengio_p_value(-differences))
     assert p > stats.ttest_1samp(differences, 0).pvalue
-    plain = _nadeau_bengio_p_value(differences, 0.0)
-    assert plain == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def test_folds_that_all_differ_alike_leave_no_doubt_and_equal_folds_show_nothing():
-    assert _nadeau_bengio_p_value(np.full(4, 0.25), 1 / 3) == 0
-    assert _nadeau_bengio_p_value(np.zeros(4), 1 / 3) == 1
+    assert _nadeau_bengio_p_value(np.full(4, 0.25)) == 0
+    assert _nadeau_bengio_p_value(np.zeros(4)) == 1

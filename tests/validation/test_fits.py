@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from sklearn.feature_selection import f_classif
 
-from toolkit.models import Features, prepare
+from toolkit.models import Features
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.linear import LinearPath
-from toolkit.models.preparation import rank_columns, split_params
+from toolkit.models.preparation import prepare, rank_columns, split_params
 from toolkit.pooling import PRESETS
 from toolkit.pooling.table import FeatureTable
 from toolkit.validation import make_features

@@ -9,7 +9,7 @@ from toolkit.models import Features
 from toolkit.validation import fixed, make_folds
 from toolkit.validation.fixed import (
     FixedFits,
-    _fixed_params,
+    _fix_configuration,
     measure_chance,
     predict_curve,
     predict_rest,
@@ -102,11 +102,11 @@ def test_rows_of_one_class_predict_the_class_shares(manifest, values):
 
 
 def test_the_configuration_depends_on_no_label_and_no_split(values):
-    params = _fixed_params(make_features(values), 150)
+    recipe, params = _fix_configuration(make_features(values), 150)
 
     assert params["feature_fraction"] == pytest.approx(8 / N_DIMS)
     assert params["min_data_in_leaf"] == 6
-    assert (params["screening"], params["imbalance"]) == ("none", "none")
+    assert (recipe.screening, recipe.imbalance) == ("none", "none")
 
 
 def measure(manifest, features, *, metric="f1_micro", n_permutations):

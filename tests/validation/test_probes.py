@@ -261,9 +261,8 @@ def test_the_projection_shows_people_that_fitted_no_axis():
     found = project_rows(manifest, noise, seed=0)
 
     assert not {*found.speakers} & {*manifest.speakers[train]}
-    assert found.n_all == len(test)
     assert found.n_fitted == N_PEOPLE / 2 == len(np.unique(found.speakers))
-    assert found.pca.shape == found.lda.shape == (found.n_all, 2)
+    assert found.pca.shape == found.lda.shape == (len(test), 2)
     assert np.array_equal(found.lda[:, 1], found.pca[:, 0])  # two classes have one axis
     # On the rows that it was fitted on, LDA separates the classes of noise.
     means = [found.lda[found.labels == k, 0].mean() for k in (0, 1)]

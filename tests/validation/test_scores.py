@@ -14,16 +14,19 @@ from sklearn import metrics as reference
 from toolkit.validation.metrics import METRICS, perfect_calibration_errors
 from toolkit.validation.predictions import format_predictions
 from toolkit.validation.scores import (
-    _KINDS,
     Score,
     _bounded_interval,
     _degrees_of_freedom,
-    _jackknife_half_width,
     _mean_interval,
     find_score,
     jackknife_interval,
     score_predictions,
 )
+
+KINDS = {
+    *("speaker jackknife t", "session jackknife t", "perfect calibration", "value"),
+    *("mean over folds", "sd over folds", "speaker mean t"),
+}
 
 LOCAL = [name for name, metric in METRICS.items() if metric.local is not None]
 
@@ -184,8 +187,7 @@ def test_a_score_at_its_end_has_a_bound(unequal, make_predictions, metric, right
 def test_without_sessions_only_speakers_are_the_unit(make_predictions):
     scores = score_predictions(make_predictions(sessions=None))
 
-    over_seeds = {"mean over seeds", "sd over seeds"}
-    assert {s.kind for s in scores} == set(_KINDS) - {"session jackknife t"} - over_seeds
+    assert {s.kind for s in scores} == KINDS - {"session jackknife t"}
 
 
 def test_fewer_than_five_speakers_have_no_interval_and_this_is_said(make_predictions):
@@ -378,7 +380,7 @@ def test_no_two_scores_say_they_are_the_same(scores):
     keys = [(s.system, s.metric, s.scope, s.group, s.kind) for s in scores]
 
     assert len(set(keys)) == len(keys)
-    assert {s.kind for s in scores} == set(_KINDS) - {"mean over seeds", "sd over seeds"}
+    assert {s.kind for s in scores} == KINDS
 
 
 def test_scores_are_plain_numbers_that_survive_json(scores):
@@ -558,15 +560,6 @@ def test_nearly_all_rows_in_one_group_give_no_nan(largest):
             _bounded_interval(value, left_out, sizes),
         ):
             assert 0 <= low <= value <= high <= 1
-
-
-def test_half_widths_of_a_stack_are_those_of_each():
-    stack = np.stack([pooled_without(VALUES, WEIGHTS), pooled_without(VALUES, EQUAL)])
-
-    assert_allclose(
-        _jackknife_half_width(stack, WEIGHTS),
-        [_jackknife_half_width(row, WEIGHTS) for row in stack],
-    )
 
 
 @pytest.mark.parametrize("find", [jackknife_interval, _bounded_interval])

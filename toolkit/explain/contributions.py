@@ -109,21 +109,20 @@ class Totals:
             With every part that some model has.
         """
         parts = tuple(dict.fromkeys(part for total in totals for part in total.parts))
-        n_classes = totals[0].base.shape[1]
-        blended = totals[0].weights is not None
-        by_part = ("signed", "absolute", *(("linear", "trees") if blended else ()))
-        by_row = ("base", "trained", *(("weights",) if blended else ()))
-        sums: dict[str, Any] = {name: np.zeros((n, n_classes, len(parts))) for name in by_part}
-        for name in by_row:
+        sums: dict[str, Any] = {}
+        for name in ("signed", "absolute", "linear", "trees", "base", "trained", "weights"):
             one = getattr(totals[0], name)
-            sums[name] = np.zeros((n, one.shape[1]), dtype=one.dtype)
+            if one is not None:  # arrays of three axes are by part
+                shape = (n, one.shape[1], len(parts))[: one.ndim]
+                sums[name] = np.zeros(shape, dtype=one.dtype)
         for total, explained in zip(totals, rows, strict=True):
             columns = _number(total.parts, parts)
-            for name in by_part:
+            for name, joined in sums.items():
                 own = getattr(total, name)
-                sums[name][explained[:, None], :, columns] = own.transpose(0, 2, 1)
-            for name in by_row:
-                sums[name][explained] = getattr(total, name)
+                if own.ndim == 2:
+                    joined[explained] = own
+                else:
+                    joined[explained[:, None], :, columns] = own.transpose(0, 2, 1)
         return cls(
             parts,
             **sums,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -69,7 +68,8 @@ def _shapley_values(v: ArrayLike) -> NDArray[np.float64]:
     ``sum over S without m of |S|! (M - |S| - 1)! / M! [v(S + m) - v(S)]``. Source: Shapley,
     L. S. (1953). A value for n-person games. Contributions to the Theory of Games 2.
     """
-    game, n = _check_game(v)
+    game = np.asarray(v, dtype=np.float64)
+    n = len(game).bit_length() - 1
     values = np.zeros((n, *game.shape[1:]))
     for player in range(n):
         for subset in range(len(game)):
@@ -88,7 +88,8 @@ def _interaction_index(v: ArrayLike) -> NDArray[np.float64]:
     Source: Grabisch, M. and Roubens, M. (1999). An axiomatic approach to the concept of
     interaction among players in cooperative games. Int. J. Game Theory 28, equation 6.
     """
-    game, n = _check_game(v)
+    game = np.asarray(v, dtype=np.float64)
+    n = len(game).bit_length() - 1
     index = np.zeros((n, n, *game.shape[1:]))
     for a, b in combinations(range(n), 2):
         both = 1 << a | 1 << b
@@ -195,19 +196,7 @@ def _score_sets(
     return np.array(pooled), np.array(left_out)
 
 
-def _check_game(v: ArrayLike) -> tuple[NDArray[np.float64], int]:
-    """Give v as an array, and its number of players."""
-    game = np.asarray(v, dtype=np.float64)
-    n = game.shape[0].bit_length() - 1 if game.ndim else 0
-    if n < 1 or len(game) != 2**n:
-        raise ValueError(
-            f"A game has shape {game.shape}; expected (2 ** n_players, ...): a number for "
-            "every set of players."
-        )
-    return game, n
-
-
-RULES: Final = MappingProxyType({"soft": soft_vote, "vote": majority_vote})
+RULES: Final = {"soft": soft_vote, "vote": majority_vote}
 """Late fusions that learn nothing, so that a set of modalities costs no fit."""
 
 
@@ -404,35 +393,32 @@ def compute_importance(
     every class, by its F1, modality by modality.
     `permuted` gives probabilities (n_repeats, n, n_classes), row by row with the predictions.
     """
-    system = predictions.system
+    system, chosen = predictions.system, METRICS[metric]
     speakers, numbers = np.unique(predictions.speakers, return_inverse=True)
+    measures = ((chosen, chosen.value), (METRICS["f1_micro"], CLASS_METRICS["f1"]))
+    gains = np.ones((1 + len(predictions.classes), 1))
+    gains[0] = 1 if chosen.direction == "maximize" else -1
+
+    def score(proba: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Score all classes and each (rows), of all speakers and without each (columns)."""
+        y_pred = proba.argmax(axis=1)
+        rows = GroupedRows(predictions.labels, y_pred, proba, numbers, len(speakers))
+        scores = []
+        for tallied, value in measures:
+            pooled, left_out = pooled_and_left_out(value, tallied.tally(rows))
+            both = np.concatenate([pooled[None], left_out])
+            scores.append(both.reshape(len(both), -1).T)
+        return np.concatenate(scores)
+
+    before = score(predictions.proba)
     records: list[PermutationRecord] = []
-
-    def score(proba: NDArray[np.float64], code: int) -> NDArray[np.float64]:
-        """Score all speakers together (first), and without each; code -1 is all classes."""
-        rows = GroupedRows(
-            predictions.labels, proba.argmax(axis=1), proba, numbers, len(speakers)
-        )
-        chosen = METRICS[metric if code < 0 else "f1_micro"]
-        value = chosen.value if code < 0 else CLASS_METRICS["f1"]
-        pooled, left_out = pooled_and_left_out(value, chosen.tally(rows))
-        both = np.concatenate([pooled[None], left_out])
-        return np.asarray(both if code < 0 else both[:, code])
-
     for modality, probas in permuted.items():
-        for code, name in enumerate(("", *predictions.classes), start=-1):
-            measured = metric if code < 0 else "f1"
-            sign = 1 if code >= 0 or METRICS[metric].direction == "maximize" else -1
-            before = score(predictions.proba, code)
-            drops = np.array([sign * (before - score(one, code)) for one in probas])
-            mean = drops.mean(axis=0)
-            # The first column is of all speakers, the rest without each of them.
+        drops = gains * (before - np.array([score(one) for one in probas]))
+        for row, name in enumerate(("", *predictions.classes)):
+            mean = drops[:, row].mean(axis=0)
             value = float(mean[0])
             ends = jackknife_interval(value, mean[1:], np.bincount(numbers))
-            spread = float(drops[:, 0].std(ddof=1)) if len(drops) > 1 else 0.0
-            records.append(
-                PermutationRecord(
-                    system, measured, name, modality, value, *ends, spread, len(drops)
-                )
-            )
+            spread = float(drops[:, row, 0].std(ddof=1)) if len(drops) > 1 else 0.0
+            found = (name, modality, value, *ends, spread, len(drops))
+            records.append(PermutationRecord(system, "f1" if row else metric, *found))
     return records

@@ -10,27 +10,19 @@ weighs frame t by its addition in the direction in which the sum differs from r:
 Order statistics go to the frames of their value, deltas half to each of their frames.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from toolkit.explain.contributions import ExplanationError, family_of, parse_names
+from toolkit.explain.contributions import Explainer, ExplanationError, family_of, parse_names
 from toolkit.pooling.statistics import BUILT_IN, PERCENTILES, STATISTICS, THIRDS, VALUE, Frames
+from toolkit.validation.metrics import Floats
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from numpy.typing import ArrayLike, NDArray
-
-    from toolkit.explain.contributions import Explainer
-
-    Floats = NDArray[np.float64]
-    Rule = Callable[[Frames, Floats], Floats]
+Rule = Callable[[Frames, Floats], Floats]
 
 _REGISTERED: dict[str, Rule] = {}
 """Rules of statistics that the user registered."""
@@ -49,11 +41,6 @@ def _frame_weights(statistic: str, frames: ArrayLike, reference: ArrayLike) -> F
         )
     shared = Frames(frames)
     means = np.asarray(reference, dtype=np.float64)
-    if means.shape != (shared.frames.shape[1],):
-        raise ValueError(
-            f"References have shape {means.shape}; expected ({shared.frames.shape[1]},), one a "
-            "dimension."
-        )
     # One frame takes all, and has no deltas to compute.
     if shared.n_frames == 1:
         return np.ones_like(shared.frames)
@@ -145,10 +132,6 @@ def _delta_weights(deltas: Floats) -> Floats:
     return _halve_pairs(_normalise(deltas))
 
 
-def _equals(values: Floats, target: Floats) -> Floats:
-    return _normalise((values == target).astype(np.float64))
-
-
 def _rank(values: Floats, share: float) -> Floats:
     """Weigh the frames of the two ranks that a percentile lies between."""
     ordered = np.sort(values, axis=0)
@@ -156,7 +139,9 @@ def _rank(values: Floats, share: float) -> Floats:
     lower = int(rank)
     upper = min(lower + 1, len(values) - 1)
     part = rank - lower
-    low, high = _equals(values, ordered[lower]), _equals(values, ordered[upper])
+    low, high = (
+        _normalise((values == ordered[at]).astype(np.float64)) for at in (lower, upper)
+    )
     return np.asarray((1 - part) * low + part * high)
 
 
@@ -166,14 +151,6 @@ def _mean(x: Frames, reference: Floats) -> Floats:
 
 def _std(x: Frames, reference: Floats) -> Floats:
     return _toward(x.unscaled(x.deviations) ** 2 / x.n_frames, reference**2)
-
-
-def _min(x: Frames) -> Floats:
-    return _equals(x.frames, x.frames.min(axis=0))
-
-
-def _max(x: Frames) -> Floats:
-    return _equals(x.frames, x.frames.max(axis=0))
 
 
 def _moment(x: Frames, reference: Floats, power: int) -> Floats:
@@ -203,11 +180,6 @@ def _delta_std(x: Frames, reference: Floats) -> Floats:
     return _delta_weights(_toward(parts, reference**2))
 
 
-def _delta_max_abs(x: Frames) -> Floats:
-    sizes = np.abs(x.deltas)
-    return _delta_weights(_equals(sizes, sizes.max(axis=0)))
-
-
 def _lag1(x: Frames, reference: Floats) -> Floats:
     products = x.deviations[1:] * x.deviations[:-1]
     return _toward(_halve_pairs(products) / (x.power * x.n_frames), reference)
@@ -231,43 +203,39 @@ def _third(x: Frames, reference: Floats, number: int, rule: Rule) -> Floats:
     return weights
 
 
-_AT_FRAMES: Final[Mapping[str, Callable[[Frames], Floats]]] = MappingProxyType(
-    {
-        "min": _min,
-        "max": _max,
-        "range": lambda x: (_max(x) + _min(x)) / 2,
-        "first": lambda x: _one_frame(x, 0),
-        "last": lambda x: _one_frame(x, -1),
-        "argmax_position": lambda x: _one_frame(x, x.frames.argmax(axis=0)),
-        "argmin_position": lambda x: _one_frame(x, x.frames.argmin(axis=0)),
-        **{
-            name: partial(lambda x, share: _rank(x.frames, share), share=share)
-            for name, share in PERCENTILES.items()
-        },
-        "iqr": lambda x: (_rank(x.frames, 0.75) + _rank(x.frames, 0.25)) / 2,
-        "delta_max_abs": _delta_max_abs,
-        "delta_p90_abs": lambda x: _delta_weights(_rank(np.abs(x.deltas), 0.9)),
-        "crossing_rate": _crossing_rate,
-    }
-)
+_AT_FRAMES: Final[Mapping[str, Callable[[Frames], Floats]]] = {
+    "min": lambda x: _rank(x.frames, 0),
+    "max": lambda x: _rank(x.frames, 1),
+    "range": lambda x: (_rank(x.frames, 1) + _rank(x.frames, 0)) / 2,
+    "first": lambda x: _one_frame(x, 0),
+    "last": lambda x: _one_frame(x, -1),
+    "argmax_position": lambda x: _one_frame(x, x.frames.argmax(axis=0)),
+    "argmin_position": lambda x: _one_frame(x, x.frames.argmin(axis=0)),
+    **{
+        name: partial(lambda x, share: _rank(x.frames, share), share=share)
+        for name, share in PERCENTILES.items()
+    },
+    "iqr": lambda x: (_rank(x.frames, 0.75) + _rank(x.frames, 0.25)) / 2,
+    "delta_max_abs": lambda x: _delta_weights(_rank(np.abs(x.deltas), 1)),
+    "delta_p90_abs": lambda x: _delta_weights(_rank(np.abs(x.deltas), 0.9)),
+    "crossing_rate": _crossing_rate,
+}
 """Statistics whose value is that of certain frames, whatever the reference."""
 
-_SUMS: Final[Mapping[str, Rule]] = MappingProxyType(
-    {
-        "mean": _mean,
-        "std": _std,
-        "skew": partial(_moment, power=3),
-        "kurtosis": partial(_moment, power=4),
-        "slope": lambda x, reference: _weighted(x, reference, x.slope_weights),
-        "curvature": lambda x, reference: _weighted(x, reference, x.curvature_weights),
-        "delta_mean_abs": _delta_mean_abs,
-        "delta_std": _delta_std,
-        "lag1": _lag1,
-        "share_above_mean": lambda x, reference: _toward((x.signs > 0) / x.n_frames, reference),
-        **{f"mean_{name}": partial(_third, number=k, rule=_mean) for name, k in THIRDS.items()},
-        **{f"std_{name}": partial(_third, number=k, rule=_std) for name, k in THIRDS.items()},
-    }
-)
+_SUMS: Final[Mapping[str, Rule]] = {
+    "mean": _mean,
+    "std": _std,
+    "skew": partial(_moment, power=3),
+    "kurtosis": partial(_moment, power=4),
+    "slope": lambda x, reference: _weighted(x, reference, x.slope_weights),
+    "curvature": lambda x, reference: _weighted(x, reference, x.curvature_weights),
+    "delta_mean_abs": _delta_mean_abs,
+    "delta_std": _delta_std,
+    "lag1": _lag1,
+    "share_above_mean": lambda x, reference: _toward((x.signs > 0) / x.n_frames, reference),
+    **{f"mean_{name}": partial(_third, number=k, rule=_mean) for name, k in THIRDS.items()},
+    **{f"std_{name}": partial(_third, number=k, rule=_std) for name, k in THIRDS.items()},
+}
 """Statistics that are sums over frames, compared with their reference."""
 
 

@@ -7,24 +7,23 @@ hold all of the fast TreeSHAP; the rest of the room sees blocks of SHAP values.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from toolkit.models import FittedBooster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
-
-    from numpy.typing import ArrayLike, NDArray
-
     from toolkit.explain.treeshap import Edges
-    from toolkit.models import FittedBooster
 
-    #: Nodes of each tree; arrays of all nodes; class of each tree; margins before the trees.
-    _Trees = tuple[NDArray[np.int64], dict[str, Any], NDArray[np.int64], NDArray[np.float64]]
+#: Nodes of each tree; arrays of all nodes; class of each tree; margins before the trees.
+_Trees = tuple[NDArray[np.int64], dict[str, Any], NDArray[np.int64], NDArray[np.float64]]
 
 # Bits of LightGBM's decision_type: categorical split, default side, two of the missing type.
 _CATEGORICAL: Final = 1

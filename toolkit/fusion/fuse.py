@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -19,17 +20,15 @@ from toolkit.fusion.inputs import (
     NewPredictions,
     Rule,
     StackedPredictions,
-    check_same_rows,
     one_blas_thread,
-    sort_aligned,
 )
-from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, fit_pool
-from toolkit.fusion.learned import OFFSET_METRICS, LearnedFusion
+from toolkit.fusion.late import FIXED_RULES, LATE_METHODS, describe_rule, fit_pool
+from toolkit.fusion.learned import LearnedFusion
 from toolkit.models import class_priors
+from toolkit.models.boosters import CLIP
 from toolkit.systems import BEST_SINGLE, EARLY, LOG_POOL
 from toolkit.validation.folds import Fold, outer_grouping
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.metrics import CLIP
 from toolkit.validation.nested import UnitResult
 from toolkit.validation.predictions import Predictions
 
@@ -49,26 +48,6 @@ class _BasePredictions:
     scores: Mapping[int, float] = field(default_factory=dict)
     parts: Mapping[int, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        """Check the folds and make the mappings read-only."""
-        tested = set(self.predictions.folds.tolist())
-        if set(self.inner) != tested or (self.scores and set(self.scores) != tested):
-            raise ValueError(
-                f"{self.system!r} was tested in folds {sorted(tested)}, has inner predictions "
-                f"of {sorted(self.inner)} and inner scores of {sorted(self.scores)}; expected "
-                "the same folds."
-            )
-        n_classes = len(self.predictions.classes)
-        for fold, inner in sorted(self.inner.items()):
-            if inner.proba.shape[1] != n_classes:
-                raise ValueError(
-                    f"The inner predictions of {self.system!r} in fold {fold:02d} have "
-                    f"{inner.proba.shape[1]} classes; expected {n_classes}."
-                )
-        for name in ("inner", "scores"):
-            ordered = dict(sorted(getattr(self, name).items()))
-            object.__setattr__(self, name, MappingProxyType(ordered))
-
     @property
     def system(self) -> str:
         """Name of the system."""
@@ -84,15 +63,8 @@ def _make_base_predictions(
 ) -> _BasePredictions:
     """Join a searched system's predictions with the inner predictions of its units.
 
-    ``labels`` and ``groups`` are those of all the manifest's rows. A unit of another system or
-    without a search, as that of a baseline, raises ValueError.
+    ``labels`` and ``groups`` are those of all the manifest's rows.
     """
-    for unit in units:
-        if unit.system != predictions.system or unit.search is None:
-            raise ValueError(
-                f"The unit {unit.system}/{unit.fold:02d} cannot stand behind the voter "
-                f"{predictions.system!r}; expected a unit of that system with a search."
-            )
     inner = {
         unit.fold: InnerPredictions(
             rows=unit.inner_rows,
@@ -135,20 +107,20 @@ class FusionResult:
         described: dict[str, dict[str, dict[str, Any]]] = {}
         for number, learnt in self.learnt.items():
             plain = learnt.describe()
-            of_fold: dict[str, dict[str, Any]] = {}
-            if plain["best-single"] is not None:
-                of_fold[BEST_SINGLE] = {"modality": plain["best-single"]}
-            if plain["weighted"] is not None:
-                weights = zip(plain["modalities"], plain["weighted"], strict=True)
-                of_fold["weighted"] = {"weights": dict(weights)}
-            if plain[LOG_POOL] is not None:
-                of_fold[LOG_POOL] = {"weights": plain[LOG_POOL]}
-            if plain["stacked"] is not None:
-                of_fold["stacked"] = {"C": plain["stacked"]["C"]}
+            weights = plain["weighted"]
+            if weights is not None:
+                weights = dict(zip(plain["modalities"], weights, strict=True))
+            of_fold: dict[str, dict[str, Any]] = {
+                BEST_SINGLE: {"modality": plain["best-single"]},
+                "weighted": {"weights": weights},
+                LOG_POOL: {"weights": plain[LOG_POOL]},
+                "stacked": {"C": plain["stacked"] and plain["stacked"]["C"]},
+            }
             for variant, found in plain["offsets"].items():
                 of_fold[variant] = {"offsets": found.pop("values")} | found
             for system, params in of_fold.items():
-                described.setdefault(system, {})[f"{number:02d}"] = params
+                if None not in params.values():
+                    described.setdefault(system, {})[f"{number:02d}"] = params
         return described | dict(self.weights)
 
 
@@ -238,9 +210,9 @@ def _fuse_outside(
             theirs = replace(first, present=table.present[rows], proba=proba[rows], parts={})
             inner = [*(one.inner[number] for one in modalities), theirs]
             with one_blas_thread():
-                (pool,) = fit_pool(StackedPredictions.of(inner, priors), first.labels)
+                pool = fit_pool(StackedPredictions.of(inner, priors), first.labels)
             rules[f"stacked+{name}"] = pool
-            found = zip([each.system for each in tables], pool.values.tolist(), strict=True)
+            found = zip([each.system for each in tables], describe_rule(pool), strict=True)
             weights[f"{number:02d}"] = {"weights": dict(found)}
         tested = table.folds == number
         given = StackedPredictions.of(
@@ -257,17 +229,6 @@ def _fuse_outside(
     return fused, {f"stacked+{name}": weights} if weights else {}
 
 
-def _sort_base(base: Sequence[_BasePredictions]) -> list[_BasePredictions]:
-    """Sort by system, and check that held-out and training rows are the same throughout."""
-    sort_aligned([one.predictions for one in base])
-    ordered = sorted(base, key=lambda one: one.system)
-    for fold in ordered[0].inner:
-        check_same_rows(
-            {one.system: one.inner[fold] for one in ordered}, f" in fold {fold:02d}"
-        )
-    return ordered
-
-
 def _fuse_all(
     modalities: Sequence[_BasePredictions],
     early: _BasePredictions | None = None,
@@ -275,34 +236,20 @@ def _fuse_all(
     folds: Sequence[Fold],
     utterances: NDArray[np.str_],
     groups: NDArray[np.str_],
-    methods: Collection[str] = LATE_METHODS,
-    offsets: Collection[str] = tuple(OFFSET_METRICS),
-    metric: str = "f1_micro",
+    methods: Collection[str],
+    metric: str,
 ) -> FusionResult:
     """Derive every late system, its variants and the fusion ledger, fold by fold.
 
     One to eight modalities; of a single one only the offset variants are made. The result is
-    the same, to the last bit, whatever the order of modalities, methods and offsets. A held-out
-    row in a fit or choice raises LeakageError.
+    the same, to the last bit, whatever the order of modalities and methods. A held-out row in
+    a fit or choice raises LeakageError.
     """
     if not 1 <= len(modalities) <= MAX_MODALITIES:
         raise ValueError(f"Got {len(modalities)} modalities; expected 1 to {MAX_MODALITIES}.")
-    if unknown := sorted(set(methods) - set(LATE_METHODS)):
-        raise ValueError(f"Unknown late fusions {unknown}; choose among {list(LATE_METHODS)}.")
-    if unknown := sorted(set(offsets) - set(OFFSET_METRICS)):
-        raise ValueError(f"Unknown offsets {unknown}; choose among {list(OFFSET_METRICS)}.")
-    if len(modalities) == 1 and (methods or early is not None):
-        raise ValueError(
-            f"A fusion needs two modalities or more, got {[modalities[0].system]}; expected no "
-            "methods and no early fusion with a single one."
-        )
-    if LOG_POOL in methods and early is None:
-        raise ValueError(
-            "The system 'log-pool' needs early fusion as one of its members, and there is "
-            "none; run 'early' as well or leave 'log-pool' out."
-        )
-    ordered = _sort_base(modalities) if len(modalities) > 1 else list(modalities)
-    everyone = ordered if early is None else _sort_base([*ordered, early])
+    # Sums over systems are taken in this order, whatever the order given.
+    ordered = sorted(modalities, key=attrgetter("system"))
+    everyone = ordered if early is None else [*ordered, early]
     first = ordered[0].predictions
     ledgers: dict[str, dict[int, Ledger]] = {}
 
@@ -321,7 +268,6 @@ def _fuse_all(
             methods=methods,
             metric=metric,
             open_ledger=partial(open_ledger, fold=fold),
-            offsets=offsets,
         )
         rows = first.folds == number
         tested = {
@@ -350,15 +296,13 @@ def _fuse_all(
             best,
         )
     return FusionResult(
-        predictions=MappingProxyType(made),
-        offsets=MappingProxyType(variants),
-        learnt=MappingProxyType(learnt),
-        ledgers=MappingProxyType(
-            {
-                system: {fold: ledger.entries() for fold, ledger in opened.items()}
-                for system, opened in ledgers.items()
-            }
-        ),
+        predictions=made,
+        offsets=variants,
+        learnt=learnt,
+        ledgers={
+            system: {fold: ledger.entries() for fold, ledger in opened.items()}
+            for system, opened in ledgers.items()
+        },
         records=tuple(records),
     )
 

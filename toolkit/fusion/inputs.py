@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
@@ -28,8 +28,7 @@ class InnerPredictions:
     """Out-of-fold predictions for the training rows of one outer fold.
 
     Every row was predicted by a model that saw nothing of its group, and no model saw the
-    outer fold's test rows. The arrays are checked, copied and made read-only; ValueError names
-    the row and what was expected.
+    outer fold's test rows. Rows that do not increase and wrong probabilities raise ValueError.
 
     - rows: shape (n,); Row positions in the manifest, increasing.
     - labels: shape (n,); Positions of the true classes.
@@ -48,23 +47,12 @@ class InnerPredictions:
     parts: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the arrays, copy them and make them read-only."""
-        rows = np.array(self.rows)
-        if rows.ndim != 1 or len(rows) == 0 or rows.dtype.kind not in "iu":
-            raise ValueError(
-                f"The inner rows are {rows.dtype} of shape {rows.shape}; expected integers of "
-                "shape (n >= 1,)."
-            )
-        if rows[0] < 0 or (rows[1:] <= rows[:-1]).any():
+        """Check rows and probabilities, and copy the latter."""
+        rows = self.rows
+        if (np.diff(rows, prepend=-1) <= 0).any():
             raise ValueError("The inner rows do not increase; expected manifest positions.")
-        n = len(rows)
         # One memory order: sums over a row then have the same last bits for every caller.
         proba = np.array(self.proba, dtype=np.float64, order="C")
-        if proba.ndim != 2 or len(proba) != n or proba.shape[1] < 2:
-            raise ValueError(
-                f"The inner probabilities have shape {proba.shape}; expected "
-                f"({n}, n_classes >= 2): a row an inner row, a column a class."
-            )
         wrong = ~((proba >= 0).all(axis=1) & (np.abs(proba.sum(axis=1) - 1) <= SUM_TOLERANCE))
         if wrong.any():
             at = int(wrong.argmax())
@@ -72,24 +60,7 @@ class InnerPredictions:
                 f"The inner probabilities of manifest row {rows[at]} are {proba[at].tolist()}; "
                 f"expected numbers from 0 that sum to 1 within {SUM_TOLERANCE}."
             )
-        labels = _checked("labels", self.labels, n, "iu")
-        outside = (labels < 0) | (labels >= proba.shape[1])
-        if outside.any():
-            at = int(outside.argmax())
-            raise ValueError(
-                f"Manifest row {rows[at]} has inner label {labels[at]}; expected a position "
-                f"from 0 to {proba.shape[1] - 1}."
-            )
-        checked: dict[str, NDArray[Any]] = {
-            "rows": rows.astype(np.int64),
-            "labels": labels.astype(np.int64),
-            "groups": _checked("groups", self.groups, n, "U"),
-            "present": _checked("present", self.present, n, "b"),
-            "proba": proba,
-        }
-        for name, values in checked.items():
-            values.setflags(write=False)
-            object.__setattr__(self, name, values)
+        object.__setattr__(self, "proba", proba)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -99,52 +70,6 @@ class InnerPredictions:
     def y_pred(self) -> NDArray[np.int64]:
         """Positions of the most probable classes, shape (n,)."""
         return np.asarray(self.proba.argmax(axis=1))
-
-
-def sort_aligned(tables: Sequence[Predictions]) -> list[Predictions]:
-    """Check that predictions can be fused, and sort them by system.
-
-    Sums over systems are taken in this order, so no byte of a fusion depends on the order in
-    which they were given.
-    """
-    systems = [table.system for table in tables]
-    if not 2 <= len(systems) <= MAX_MODALITIES + 1:
-        raise ValueError(
-            f"Got {len(systems)} voters ({', '.join(systems) or 'none'}); expected two to "
-            f"{MAX_MODALITIES} modalities, and at most one early fusion of them."
-        )
-    if twice := sorted({name for name in systems if systems.count(name) > 1}):
-        raise ValueError(f"Several voters are called {twice}; expected different systems.")
-    first, *others = ordered = sorted(tables, key=lambda table: table.system)
-    for other in others:
-        first.check_aligned(other)
-    return ordered
-
-
-def check_same_rows(inner: Mapping[str, InnerPredictions], where: str = "") -> None:
-    """Refuse inner predictions of different systems that are not over the same rows."""
-    (system, first), *others = inner.items()
-    for other, predictions in others:
-        for part in ("rows", "labels", "groups"):
-            if not np.array_equal(getattr(first, part), getattr(predictions, part)):
-                raise ValueError(
-                    f"The inner predictions of {system!r} and {other!r}{where} are not "
-                    f"aligned: their {part} differ; expected the same training rows of one "
-                    "study."
-                )
-
-
-def _checked(name: str, values: ArrayLike, n: int, kinds: str) -> NDArray[Any]:
-    array = np.array(values)
-    # Beside its group a row may have the name of its content.
-    fits = array.shape == (n,) or (name == "groups" and array.shape == (n, 2))
-    if not fits or array.dtype.kind not in kinds:
-        expected = {"iu": "integers", "U": "text", "b": "bool"}[kinds]
-        raise ValueError(
-            f"The inner {name} are {array.dtype} of shape {array.shape}; expected {expected} "
-            f"of shape ({n},)."
-        )
-    return array
 
 
 @dataclass(frozen=True, slots=True, eq=False)

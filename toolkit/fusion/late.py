@@ -7,7 +7,8 @@ a row that lacks all of them gets the class priors of its training fold. One fun
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -16,18 +17,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from toolkit.fusion.inputs import (
+    MAX_MODALITIES,
     TIE,
     InnerPredictions,
     NewPredictions,
     Rule,
     StackedPredictions,
-    sort_aligned,
 )
+from toolkit.models.boosters import CLIP, row_log_loss
 from toolkit.models.linear import mix_margins, weigh_margins
 from toolkit.systems import LOG_POOL
 from toolkit.validation.folds import Fold, cross_parts
 from toolkit.validation.ledger import Ledger
-from toolkit.validation.metrics import CLIP, row_log_loss
 from toolkit.validation.predictions import Predictions
 
 LATE_METHODS: Final = ("vote", "soft", "weighted", "stacked", LOG_POOL)
@@ -120,7 +121,18 @@ def _fuse_outer(
     priors: Mapping[int, NDArray[np.float64]],
     rule: Rule,
 ) -> Predictions:
-    ordered = sort_aligned(systems)
+    names = [table.system for table in systems]
+    if not 2 <= len(names) <= MAX_MODALITIES + 1:
+        raise ValueError(
+            f"Got {len(names)} voters ({', '.join(names) or 'none'}); expected two to "
+            f"{MAX_MODALITIES} modalities, and at most one early fusion of them."
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Several voters are called {twice}; expected different systems.")
+    # Sums are taken in this order, so that no byte depends on the order given.
+    ordered = sorted(systems, key=attrgetter("system"))
+    for other in ordered[1:]:
+        ordered[0].check_aligned(other)
     fused = rule(StackedPredictions.of(ordered, _row_priors(ordered[0].folds, priors)))
     return replace(
         ordered[0], system=system, present=fused.present, proba=fused.proba, y_pred=fused.y_pred
@@ -183,31 +195,14 @@ def _complete(stacked: StackedPredictions, proba: NDArray[np.float64]) -> NewPre
     return NewPredictions(proba, _most_probable(proba, stacked.priors), stacked.seen)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Weights:
-    """A weighted mean; ``values`` (n_systems,) are at least 0 and sum to 1."""
-
-    values: NDArray[np.float64]
-
-    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
-        """Fuse rows."""
-        return _average(stacked, self.values)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pool:
-    """A weighted sum of margins; ``values`` (n_systems,) are at least 0.
+def _pool_margins(stacked: StackedPredictions, weights: NDArray[np.float64]) -> NewPredictions:
+    """Add up margins; ``weights`` (n_systems,) are at least 0.
 
     A logarithmic opinion pool (Genest and Zidek 1986, Statistical Science 1), whose weights
     need not sum to 1, so that they set the confidence too. An absent system has the margins of
     the class priors.
     """
-
-    values: NDArray[np.float64]
-
-    def __call__(self, stacked: StackedPredictions) -> NewPredictions:
-        """Fuse rows."""
-        return _complete(stacked, mix_margins(self.values, _fill(stacked)))
+    return _complete(stacked, mix_margins(weights, _fill(stacked)))
 
 
 def _fill(stacked: StackedPredictions) -> NDArray[np.float64]:
@@ -215,13 +210,11 @@ def _fill(stacked: StackedPredictions) -> NDArray[np.float64]:
     return np.where(stacked.present[:, :, None], stacked.proba, stacked.priors)
 
 
-def fit_pool(
-    stacked: StackedPredictions, labels: NDArray[np.int64], _: object = None
-) -> list[_Pool]:
-    """Fit the weights of the least log-loss, and the prior of few rows."""
+def fit_pool(stacked: StackedPredictions, labels: NDArray[np.int64]) -> Rule:
+    """Fit a pool of the least log-loss, and the prior of few rows."""
     seen = stacked.seen
     weights, _ = weigh_margins(_fill(stacked.take(seen)), labels[seen])
-    return [_Pool(weights)]
+    return partial(_pool_margins, weights=weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -369,8 +362,8 @@ def _fit_stackers(
 
 def describe_rule(rule: Rule | None) -> Any:
     """Describe a learned rule: its weights, or the numbers of a stacker; None of another."""
-    if isinstance(rule, _Weights | _Pool):
-        return rule.values.tolist()
+    if isinstance(rule, partial):
+        return rule.keywords["weights"].tolist()
     if not isinstance(rule, _Stacker):
         return None
     return {
@@ -386,29 +379,25 @@ def restore_rule(method: str, plain: Any) -> Rule:
     if not plain:
         raise ValueError(f"The numbers of the fusion {method!r} are missing; expected some.")
     if method != "stacked":
-        kind = _Pool if method == LOG_POOL else _Weights
-        return kind(np.array(plain, dtype=np.float64))
+        rule = _pool_margins if method == LOG_POOL else _average
+        return partial(rule, weights=np.array(plain, dtype=np.float64))
     coefficients = np.array(plain["coefficients"], dtype=np.float64)
     intercept = np.array([-np.inf if v is None else v for v in plain["intercept"]])
     return _Stacker(coefficients, intercept, plain["C"])
 
 
-FIXED_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {"vote": _count_votes, "soft": _average}
-)
+FIXED_RULES: Final[Mapping[str, Rule]] = {"vote": _count_votes, "soft": _average}
 """Rules that learn nothing."""
 
-_Fit = Callable[..., Sequence[_Weights | _Stacker | _Pool]]
-_LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = MappingProxyType(
-    {
-        # Weights have no penalty to choose, so there is one candidate.
-        "weighted": (
-            "weights",
-            (0.0,),
-            lambda stacked, y, _: [_Weights(_fit_weights(stacked, y))],
-        ),
-        "stacked": ("stacker", _PENALTIES, _fit_stackers),
-        LOG_POOL: ("pool", (0.0,), fit_pool),
-    }
-)
+_Fit = Callable[[StackedPredictions, NDArray[np.int64], Sequence[float]], Sequence[Rule]]
+# Weights have no penalty to choose, so there is one candidate.
+_LEARNERS: Final[Mapping[str, tuple[str, tuple[float, ...], _Fit]]] = {
+    "weighted": (
+        "weights",
+        (0.0,),
+        lambda stacked, y, _: [partial(_average, weights=_fit_weights(stacked, y))],
+    ),
+    "stacked": ("stacker", _PENALTIES, _fit_stackers),
+    LOG_POOL: ("pool", (0.0,), lambda stacked, y, _: [fit_pool(stacked, y)]),
+}
 """Method to its name in the ledger, its candidate penalties, and its fit."""

@@ -10,7 +10,7 @@ class is added to the log-probabilities before the largest is taken; these stay 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
+from itertools import product
 from typing import Any, Final, Self
 
 import numpy as np
@@ -22,7 +22,6 @@ from toolkit.fusion.inputs import (
     NewPredictions,
     Rule,
     StackedPredictions,
-    check_same_rows,
     one_blas_thread,
 )
 from toolkit.fusion.late import (
@@ -39,7 +38,7 @@ from toolkit.validation.ledger import Ledger
 from toolkit.validation.metrics import METRICS, Floats, GroupedRows
 from toolkit.validation.scores import pooled_and_left_out
 
-OFFSET_METRICS: Final[Mapping[str, str]] = MappingProxyType({"f1": "f1_micro", "uar": "uar"})
+OFFSET_METRICS: Final = {"f1": "f1_micro", "uar": "uar"}
 """End of a variant's name (``text-offset-uar``) to the metric that it raises."""
 
 _GRID: Final[NDArray[np.float64]] = np.arange(-20, 21) / 10
@@ -229,7 +228,6 @@ class LearnedFusion:
         methods: Collection[str],
         metric: str,
         open_ledger: Callable[[str], Ledger],
-        offsets: Collection[str] = tuple(OFFSET_METRICS),
     ) -> Self:
         """Learn weights, a stacker, class offsets and the best modality from training rows.
 
@@ -240,19 +238,23 @@ class LearnedFusion:
         - scores: System to the inner score of its search, by `metric`.
         - methods: A subset of :data:`LATE_METHODS`; empty for a single modality.
         - open_ledger: Gives the ledger of a system that learns or chooses.
-        - offsets: Variants to learn of every system, keys of :data:`OFFSET_METRICS`.
         """
-        check_same_rows(base)
         everyone = sorted(base)
         singles = [name for name in everyone if name != EARLY]
         first = base[everyone[0]]
+        for part, other in product(("rows", "labels", "groups"), everyone[1:]):
+            if not np.array_equal(getattr(first, part), getattr(base[other], part)):
+                raise ValueError(
+                    f"The inner predictions of {everyone[0]!r} and {other!r} are not aligned: "
+                    f"their {part} differ; expected the same training rows of one study."
+                )
         priors = class_priors(first.labels, first.proba.shape[1])
         best = _choose_best(singles, scores, metric) if len(singles) > 1 else None
         if best is not None:
             open_ledger(BEST_SINGLE).record("best modality", "choose", first.rows)
         rules: dict[str, Rule] = {}
         # Offsets of a fused system are learnt from its own out-of-fold probabilities.
-        fused: dict[str, InnerPredictions] = {name: base[name] for name in everyone}
+        fused = {name: base[name] for name in everyone}
         with one_blas_thread():
             for method in (method for method in LATE_METHODS if method in methods):
                 stacked = _stack(method, base, singles, priors)
@@ -260,19 +262,11 @@ class LearnedFusion:
                 fused[method] = replace(first, present=stacked.seen, proba=proba)
         learnt = {}
         for system, inner in fused.items():
-            for end in (end for end in OFFSET_METRICS if end in offsets):
+            for end, scored in OFFSET_METRICS.items():
                 name = variant_name(system, f"offset-{end}")
-                learnt[name] = _ClassOffsets.learn(
-                    inner, OFFSET_METRICS[end], open_ledger(name)
-                )
-        return cls(
-            tuple(singles),
-            priors,
-            best,
-            MappingProxyType(rules),
-            MappingProxyType(learnt),
-            tuple(_pool_members(base)) if LOG_POOL in rules else (),
-        )
+                learnt[name] = _ClassOffsets.learn(inner, scored, open_ledger(name))
+        members = tuple(_pool_members(base)) if LOG_POOL in rules else ()
+        return cls(tuple(singles), priors, best, rules, learnt, members)
 
     def apply(self, base: Mapping[str, NewPredictions]) -> dict[str, NewPredictions]:
         """Fuse predictions for the same rows, which nothing was learnt from.
@@ -338,13 +332,11 @@ class LearnedFusion:
             priors=np.array(plain["shares"], dtype=np.float64),
             best=plain["best-single"],
             members=tuple(pooled),
-            rules=MappingProxyType(rules),
-            offsets=MappingProxyType(
-                {
-                    variant: _ClassOffsets(**(found | {"values": tuple(found["values"])}))
-                    for variant, found in sorted(plain["offsets"].items())
-                }
-            ),
+            rules=rules,
+            offsets={
+                variant: _ClassOffsets(**(found | {"values": tuple(found["values"])}))
+                for variant, found in sorted(plain["offsets"].items())
+            },
         )
 
 

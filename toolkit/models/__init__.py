@@ -8,7 +8,7 @@ from toolkit.models.balancing import RESAMPLING
 from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import BoosterError
 from toolkit.models.linear import class_priors
-from toolkit.models.preparation import Features, Prepared, Recipe, parse_screening, prepare
+from toolkit.models.preparation import Features, parse_screening
 from toolkit.models.spaces import GRIDS, SPACES
 
 __all__ = [
@@ -18,9 +18,6 @@ __all__ = [
     "BoosterError",
     "Features",
     "FittedBooster",
-    "Prepared",
-    "Recipe",
     "class_priors",
     "parse_screening",
-    "prepare",
 ]

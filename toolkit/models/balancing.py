@@ -40,8 +40,7 @@ _N_BORDER_NEIGHBORS: Final = 10
 class Balanced:
     """Training rows after balancing, and their origins.
 
-    Given rows come first and keep their order; copies and synthetic rows follow. ``n_given``
-    counts given rows that are left, since the removal of Tomek links takes some away.
+    Given rows come first and keep their order; copies and synthetic rows follow.
 
     - weights: shape (n_out,); Row weights of mean 1, of the strategy ``weights`` only.
     - rows: shape (n_out,); The given row that a row is, kept or copied; -1 for a synthetic one.
@@ -52,7 +51,6 @@ class Balanced:
     y: NDArray[np.int64]
     weights: NDArray[np.float64] | None
     rows: NDArray[np.int64]
-    n_given: int
     origins: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = field(repr=False)
     record: Mapping[str, Any]
 
@@ -96,13 +94,11 @@ def balance(X: ArrayLike, y: ArrayLike, strategy: str, *, seed: int) -> Balanced
         # The scales are those of the given rows, since synthetic ones would narrow them.
         kept = _rows_without_tomek_link(grown, y_grown, standard_deviations(matrix))
         grown = grown[kept]
-    weights = compute_sample_weight("balanced", labels) if strategy == "weights" else None
     return Balanced(
         X=grown,
-        y=_read_only(y_grown[kept]),
-        weights=None if weights is None else _read_only(weights),
-        rows=_read_only(rows[kept]),
-        n_given=int((kept < len(labels)).sum()),
+        y=y_grown[kept],
+        weights=compute_sample_weight("balanced", labels) if strategy == "weights" else None,
+        rows=rows[kept],
         origins=_list_origins(y_grown, rows, added, kept),
         record=_make_record(strategy, labels, y_grown[kept], added, np.delete(rows, kept)),
     )
@@ -134,14 +130,13 @@ def _oversample_copies(
     X: NDArray[np.float32], y: NDArray[np.int64], seed: int
 ) -> list[_NewRows]:
     """Copy rows at random until each class is as large as the largest."""
-    shortfalls = _shortfalls(y)
-    if not shortfalls:
+    if not _shortfalls(y):
         return []
     sampler = RandomOverSampler(random_state=_child_seed(seed))
     sampler.fit_resample(np.arange(len(y))[:, None], y)
     drawn = sampler.sample_indices_[len(y) :]
-    copies = {label: drawn[y[drawn] == label] for label, _ in shortfalls}
-    return [_NewRows(label, X[rows], rows) for label, rows in copies.items()]
+    copies = ((label, drawn[y[drawn] == label]) for label, _ in _shortfalls(y))
+    return [_NewRows(label, X[rows], rows) for label, rows in copies]
 
 
 def _oversample_smote(
@@ -149,47 +144,28 @@ def _oversample_smote(
 ) -> list[_NewRows]:
     """Synthesise rows until each class is as large as the largest."""
     scales, patterns = standard_deviations(X), _missing_patterns(X)
-    return [
-        _smote_group(
-            X,
-            y,
-            scales,
-            np.flatnonzero(patterns == pattern),
-            label=label,
-            n_new=n_new,
-            borderline=borderline,
-            seed=_child_seed(seed, label, pattern),
-        )
-        for label, n_class in _shortfalls(y)
-        for pattern, n_new in _apportion(n_class, patterns[y == label])
-    ]
-
-
-def _smote_group(
-    X: NDArray[np.float32],
-    y: NDArray[np.int64],
-    scales: NDArray[np.float64],
-    alike: NDArray[np.int64],
-    *,
-    label: int,
-    n_new: int,
-    borderline: bool,
-    seed: int,
-) -> _NewRows:
-    """Synthesise rows of one class among the rows ``alike`` that lack the same features."""
-    group, other_classes = alike[y[alike] == label], alike[y[alike] != label]
-    observed = np.flatnonzero(~np.isnan(X[group[0]]))
-    # SMOTE needs a second row to interpolate to, and a feature to find it by.
-    if len(group) < 2 or len(observed) == 0:
-        drawn = np.random.default_rng(seed).choice(group, n_new)
-        why = "fewer than two rows of the class have the same features"
-        return _NewRows(label, X[drawn], drawn, fallback=why)
-    neighbours = np.concatenate([group, other_classes]) if borderline else group
-    scaled = X[neighbours][:, observed] / scales[observed]
-    made, fallback = _interpolate(scaled, len(group), n_new, borderline=borderline, seed=seed)
-    filled = np.full((n_new, X.shape[1]), np.nan, dtype=np.float32)
-    filled[:, observed] = made * scales[observed]
-    return _NewRows(label, filled, group, _n_neighbors(len(group)), fallback)
+    added = []
+    for label, n_class in _shortfalls(y):
+        for pattern, n_new in _apportion(n_class, patterns[y == label]):
+            own_seed = _child_seed(seed, label, pattern)
+            same = np.flatnonzero(patterns == pattern)  # rows that lack the same features
+            group, other_classes = same[y[same] == label], same[y[same] != label]
+            observed = np.flatnonzero(~np.isnan(X[group[0]]))
+            # SMOTE needs a second row to interpolate to, and a feature to find it by.
+            if len(group) < 2 or len(observed) == 0:
+                drawn = np.random.default_rng(own_seed).choice(group, n_new)
+                why = "fewer than two rows of the class have the same features"
+                added.append(_NewRows(label, X[drawn], drawn, fallback=why))
+                continue
+            neighbours = np.concatenate([group, other_classes]) if borderline else group
+            scaled = X[neighbours][:, observed] / scales[observed]
+            made, fallback = _interpolate(
+                scaled, len(group), n_new, borderline=borderline, seed=own_seed
+            )
+            filled = np.full((n_new, X.shape[1]), np.nan, dtype=np.float32)
+            filled[:, observed] = made * scales[observed]
+            added.append(_NewRows(label, filled, group, _n_neighbors(len(group)), fallback))
+    return added
 
 
 def _interpolate(
@@ -253,8 +229,7 @@ def _rows_without_tomek_link(
 def _missing_patterns(X: NDArray[np.float32]) -> NDArray[np.int64]:
     """Give each row the number of its set of missing features; shape (n_rows,)."""
     packed = np.packbits(np.isnan(X), axis=1)
-    _, numbers = np.unique(packed, axis=0, return_inverse=True)
-    return numbers.reshape(-1)
+    return np.unique(packed, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _shortfalls(y: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -318,8 +293,3 @@ def _make_record(
 
 def _count(y: NDArray[np.int64]) -> dict[str, int]:
     return {str(label): n for label, n in sorted(Counter(y.tolist()).items())}
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array

@@ -6,6 +6,7 @@ seed give the same model to the byte.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.models.checks import check_rows
+from toolkit.models.checks import check_labels, check_matrix
 from toolkit.models.fitted import FittedBooster
 from toolkit.models.libraries import (
     PARAMETERS,
@@ -22,10 +23,13 @@ from toolkit.models.libraries import (
     BoosterError,
     TrainingData,
     find_library,
+    own_errors,
 )
 
-# A certain and wrong prediction costs this much and no more.
-_SMALLEST_PROBABILITY: Final = 1e-6
+# XGBoost refuses "[", "]" and "<" in a name, LightGBM turns spaces into underscores.
+_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
+#: Lower bound of the probabilities in the log-loss.
+CLIP: Final = 1e-6
 
 
 def make_training_data(
@@ -36,10 +40,9 @@ def make_training_data(
     n_classes: int,
     names: Sequence[str],
     max_bin: int,
-    weights: ArrayLike | None = None,
+    weights: NDArray[np.float64] | None = None,
     reference: TrainingData | None = None,
     positions: NDArray[np.int64] | None = None,
-    n_threads: int = 1,
     device: str = "cpu",
 ) -> TrainingData:
     """Bin rows, for training or for validation. No fit changes the result.
@@ -57,9 +60,11 @@ def make_training_data(
     - device: Device that boosters will train on (:func:`check_device`).
     """
     library = find_library(kind)
-    matrix, labels, names, weights = check_rows(
-        X, y, n_classes=n_classes, names=names, weights=weights
-    )
+    matrix = check_matrix(X)
+    if matrix.size == 0:
+        raise ValueError(f"Features have shape {matrix.shape}; expected at least one value.")
+    labels = check_labels(y, len(matrix), n_classes)
+    names = _check_names(names, matrix.shape[1])
     own = (kind, names, max_bin)
     if reference is not None and own != (reference.kind, reference.names, reference.max_bin):
         raise ValueError(
@@ -79,7 +84,7 @@ def make_training_data(
                 "reference."
             )
     classes, codes = np.unique(labels, return_inverse=True)
-    with library.own_errors():
+    with own_errors(kind):
         handle = library.bin_rows(
             matrix,
             codes,
@@ -88,7 +93,6 @@ def make_training_data(
             weights=weights,
             reference=None if reference is None else reference.handle,
             positions=positions,
-            n_threads=n_threads,
             device=device,
         )
     labels.flags.writeable = False
@@ -104,6 +108,22 @@ def make_training_data(
         edges=object() if reference is None else reference.edges,
         device=device,
     )
+
+
+def _check_names(names: Sequence[str], n_features: int) -> tuple[str, ...]:
+    """Check that both boosters keep the features' names as they are."""
+    names = tuple(names)
+    if len(names) != n_features:
+        raise ValueError(f"There are {len(names)} names for {n_features} features.")
+    if odd := [name for name in names if not _NAME.fullmatch(name)]:
+        raise ValueError(
+            f"Feature names {odd[:5]} are refused or changed by a booster; expected ASCII "
+            "letters, digits and underscores."
+        )
+    if len(set(names)) < n_features:
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise ValueError(f"The feature name {twice!r} occurs twice.")
+    return names
 
 
 def fit_booster(
@@ -122,7 +142,7 @@ def fit_booster(
 
     Rows of a single class, and settings that are unknown or out of range, raise ValueError.
 
-    - params: The library's own; ``max_bin`` among them must be that of ``data``.
+    - params: The library's own, but for ``max_bin``, which is that of ``data``.
     - n_rounds: Rounds at most; LightGBM ends earlier where no tree can be split any more.
     - seed: From 0 to 2**31 - 1.
     - validation: Rows whose log-loss is followed, binned by the same edges. They may have
@@ -147,14 +167,12 @@ def fit_booster(
         )
     if n_rounds < 1:
         raise ValueError(f"n_rounds must be at least 1, got {n_rounds}.")
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"seed must lie in [0, 2**31), got {seed}.")
     if patience is not None and (patience < 1 or validation is None):
         raise ValueError(
             f"patience must be at least 1 and come with validation rows, got {patience} "
             f"{'without' if validation is None else 'with'} them."
         )
-    library_params = _check_params(data, params)
+    _check_params(data, params)
     if validation is not None and validation.edges is not data.edges:
         raise ValueError(
             "The validation rows were binned by other edges than the training rows; make them "
@@ -168,7 +186,7 @@ def fit_booster(
         assert validation is not None
         full = np.zeros((len(proba), data.n_classes))  # a copy: the library uses its own again
         full[:, data.classes] = proba
-        curve.append(_log_loss(full, validation.labels))
+        curve.append(float(row_log_loss(validation.labels, full).mean()))
         if curve[-1] < curve[lowest]:
             lowest = len(curve) - 1
         if on_round is not None:
@@ -176,12 +194,11 @@ def fit_booster(
         return patience is not None and len(curve) - 1 - lowest >= patience
 
     library, content = find_library(data.kind), b""
-    with library.own_errors():
+    with own_errors(data.kind):
         model = library.train(
             data,
-            library_params,
+            {**params, "num_class": len(data.classes), "max_bin": data.max_bin, "seed": seed},
             n_rounds=n_rounds,
-            seed=seed,
             n_threads=n_threads,
             validation=validation,
             follow=follow,
@@ -196,7 +213,6 @@ def fit_booster(
         names=data.names,
         n_classes=data.n_classes,
         classes=data.classes,
-        n_rounds=library.count_rounds(model),
         curve=np.array(curve),
         model=model,
         content=content,
@@ -245,24 +261,21 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _log_loss(proba: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Compute the mean log-loss over all classes, including those never seen in training."""
-    floored = np.maximum(proba, _SMALLEST_PROBABILITY)
-    return float(-np.mean(np.log(floored[np.arange(len(y)), y] / floored.sum(axis=1))))
+def row_log_loss(labels: NDArray[np.int64], proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the log-loss of every row, in nats, over all classes of the study.
+
+    Probabilities are raised to 1e-6 where lower, then renormalised, so that one certain
+    mistake costs 13.8 and not infinity.
+    """
+    clipped = np.maximum(proba, CLIP)
+    of_true = clipped[np.arange(len(labels)), labels] / clipped.sum(axis=1)
+    return np.asarray(-np.log(of_true))
 
 
-def _check_params(data: TrainingData, params: Mapping[str, Any]) -> dict[str, Any]:
-    library_params = dict(params)
-    max_bin = library_params.pop("max_bin", data.max_bin)
-    if max_bin != data.max_bin:
-        raise ValueError(
-            f"The training data has {data.max_bin} bins a feature, the parameters ask for "
-            f"{max_bin}; bins are made with the training data."
-        )
+def _check_params(data: TrainingData, params: Mapping[str, Any]) -> None:
     accepted = PARAMETERS[data.kind]
-    for name in library_params:
+    for name in params:
         if name not in accepted:
             near = get_close_matches(name, accepted, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"choose among {sorted(accepted)}."
             raise ValueError(f"Unknown {data.kind} parameter {name!r}; {hint}")
-    return library_params

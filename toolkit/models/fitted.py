@@ -3,8 +3,9 @@
 import hashlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
@@ -49,8 +50,6 @@ class FittedBooster:
         Number of the study's classes, which is the number of probability columns.
     classes : tuple of int
         The classes that the training rows had.
-    n_rounds : int
-        Boosting rounds, each of one tree per trained class.
     curve : ndarray of float64
         Validation log-loss after each round; empty without validation.
     model : object
@@ -69,7 +68,6 @@ class FittedBooster:
     names: tuple[str, ...]
     n_classes: int
     classes: tuple[int, ...]
-    n_rounds: int
     curve: NDArray[np.float64] = field(repr=False)
     model: Any = field(repr=False)
     content: bytes = field(default=b"", repr=False)
@@ -82,7 +80,7 @@ class FittedBooster:
         self.curve.flags.writeable = False
 
     def predict_proba(
-        self, X: ArrayLike, *, names: Sequence[str] | None = None, n_rounds: int | None = None
+        self, X: ArrayLike, *, names: Sequence[str] | None = None
     ) -> NDArray[np.float64]:
         """Predict class probabilities.
 
@@ -92,8 +90,6 @@ class FittedBooster:
             Features in the order of training; NaN where missing.
         names : sequence of str, optional
             Names of the columns; refused unless they are those of training.
-        n_rounds : int, optional
-            Use the first rounds only; all by default.
 
         Returns
         -------
@@ -101,19 +97,20 @@ class FittedBooster:
             One column per class of the study, in label order; 0 for a class without training
             rows.
         """
-        matrix, n_rounds = self._check(X, names, n_rounds)
+        matrix = check_matrix(X, n_features=len(self.names))
+        if names is not None and tuple(names) != self.names:
+            raise ValueError(_describe_difference(tuple(names), self.names))
         proba = np.zeros((len(matrix), self.n_classes))
         if not len(matrix):
             return proba
         library = find_library(self.kind)
         if self.linear is None:
-            proba[:, self.classes] = library.predict(self.model, matrix, n_rounds)
+            proba[:, self.classes] = library.predict(self.model, matrix)
         else:
             a, b = self.weights
-            trees = library.predict_margins(self.model, matrix, n_rounds)
-            proba[:, self.classes] = softmax(
-                a * self.linear.margins(matrix) + b * trees, axis=1
-            )
+            trees = library.predict(self.model, matrix, margins=True)
+            mixed = a * self.linear.margins(matrix) + b * trees
+            proba[:, self.classes] = softmax(mixed, axis=1)
         return proba
 
     def predict_parts(self, X: ArrayLike) -> dict[str, NDArray[np.float64]]:
@@ -122,7 +119,6 @@ class FittedBooster:
         Parameters
         ----------
         X : array-like, shape (n_rows, n_features)
-            As in :meth:`predict_proba`.
 
         Returns
         -------
@@ -134,15 +130,12 @@ class FittedBooster:
             parts if self.linear is None else parts | {"linear": self.linear.predict_proba(X)}
         )
 
-    def contributions(
-        self, X: ArrayLike, *, names: Sequence[str] | None = None, n_rounds: int | None = None
-    ) -> NDArray[np.float64]:
+    def contributions(self, X: ArrayLike) -> NDArray[np.float64]:
         """Attribute the margins to the features, by the library's own method.
 
         Parameters
         ----------
-        X, names, n_rounds
-            As in :meth:`predict_proba`.
+        X : array-like, shape (n_rows, n_features)
 
         Returns
         -------
@@ -151,11 +144,11 @@ class FittedBooster:
             expected margin. A class without training rows has no margin: all 0. A linear
             part adds the product of its coefficient and the column's distance from its mean.
         """
-        matrix, n_rounds = self._check(X, names, n_rounds)
+        matrix = check_matrix(X, n_features=len(self.names))
         values = np.zeros((len(matrix), self.n_classes, matrix.shape[1] + 1))
         if not len(matrix):
             return values
-        own = find_library(self.kind).contributions(self.model, matrix, n_rounds)
+        own = find_library(self.kind).contributions(self.model, matrix)
         if self.linear is not None:
             a, b = self.weights
             own *= b
@@ -188,29 +181,25 @@ class FittedBooster:
         stem : Path
             Folder and first part of the files' names, such as ``models/text/fold-00``.
         """
-        content = self.to_bytes()
-        meta = {
+
+        def write(suffix: str, content: bytes) -> dict[str, Any]:
+            write_bytes(stem.with_name(stem.name + suffix), content)
+            return {"sha256": hashlib.sha256(content).hexdigest()}
+
+        meta: dict[str, Any] = {
             "classes": self.classes,
             "curve": self.curve.tolist(),
             "kind": self.kind,
             "n_classes": self.n_classes,
-            "sha256": hashlib.sha256(content).hexdigest(),
         }
         if self.linear is not None:
             numbers, base = self.linear.to_arrays()
-            array = format_array(numbers)
-            write_bytes(stem.with_name(stem.name + _LINEAR_SUFFIX), array)
-            meta["linear"] = {
-                "base": base,
-                "sha256": hashlib.sha256(array).hexdigest(),
-                "weights": list(self.weights),
-            }
+            own = write(_LINEAR_SUFFIX, format_array(numbers))
+            meta["linear"] = own | {"base": base, "weights": list(self.weights)}
         for modality, text in self.texts.items():
-            array = format_array(text.to_array())
-            write_bytes(stem.with_name(f"{stem.name}.{modality}{_NGRAMS_SUFFIX}"), array)
-            sums = {"sha256": hashlib.sha256(array).hexdigest()}
-            meta.setdefault("texts", {})[modality] = sums | {"vocabulary": text.vocabulary}
-        write_bytes(stem.with_name(stem.name + find_library(self.kind).suffix), content)
+            own = write(f".{modality}{_NGRAMS_SUFFIX}", format_array(text.to_array()))
+            meta.setdefault("texts", {})[modality] = own | {"vocabulary": text.vocabulary}
+        meta |= write(find_library(self.kind).suffix, self.to_bytes())
         write_text(stem.with_name(stem.name + _SIDE_SUFFIX), format_json(meta))
 
     @classmethod
@@ -228,12 +217,8 @@ class FittedBooster:
         Returns
         -------
         FittedBooster
-            Its predictions are the same to the last bit.
-
-        Raises
-        ------
-        ValueError
-            If the model file is not the one that was written, or no model of a training.
+            Its predictions are the same to the last bit. Files that are not those written,
+            or no model of a training, raise ValueError.
         """
         folder = cast("AnyPath", stem.parent)
         side = folder / f"{stem.name}{_SIDE_SUFFIX}"
@@ -253,36 +238,34 @@ class FittedBooster:
         names = library.feature_names(model)
         linear, weights = None, (0.0, 1.0)
         if "linear" in meta:
-            linear = _load_linear(folder / f"{stem.name}{_LINEAR_SUFFIX}", meta, len(names))
+            make = partial(
+                LinearModel.of_arrays,
+                base=meta["linear"]["base"],
+                n_classes=meta["n_classes"],
+                classes=meta["classes"],
+                n_features=len(names),
+            )
+            linear = _load_part(folder / f"{stem.name}{_LINEAR_SUFFIX}", meta["linear"], make)
             weights = tuple(meta["linear"]["weights"])
         return cls(
             kind=kind,
             names=names,
             n_classes=meta["n_classes"],
             classes=tuple(meta["classes"]),
-            n_rounds=library.count_rounds(model),
             curve=np.array(meta["curve"], dtype=np.float64),
             model=model,
             content=content,
             linear=linear,
             weights=weights,
             texts={
-                modality: _load_text(folder / f"{stem.name}.{modality}{_NGRAMS_SUFFIX}", own)
+                modality: _load_part(
+                    folder / f"{stem.name}.{modality}{_NGRAMS_SUFFIX}",
+                    own,
+                    partial(TextModel.of_array, own["vocabulary"]),
+                )
                 for modality, own in meta.get("texts", {}).items()
             },
         )
-
-    def _check(
-        self, X: ArrayLike, names: Sequence[str] | None, n_rounds: int | None
-    ) -> tuple[NDArray[np.float32], int]:
-        matrix = check_matrix(X, n_features=len(self.names))
-        if names is not None and tuple(names) != self.names:
-            raise ValueError(_describe_difference(tuple(names), self.names))
-        if n_rounds is not None and not 1 <= n_rounds <= self.n_rounds:
-            raise ValueError(
-                f"Cannot predict with {n_rounds} rounds; the booster has 1 to {self.n_rounds}."
-            )
-        return matrix, n_rounds or self.n_rounds
 
 
 def _check_meta(meta: Any, path: AnyPath) -> dict[str, Any]:
@@ -326,28 +309,14 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
-def _load_linear(path: AnyPath, meta: Mapping[str, Any], n_features: int) -> LinearModel:
-    """Read a linear part that has the bytes written, and the columns of the trees."""
-    if not path.exists() or hash_file(path) != meta["linear"]["sha256"]:
-        raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
-    try:
-        return LinearModel.of_arrays(
-            read_array(path),
-            meta["linear"]["base"],
-            n_classes=meta["n_classes"],
-            classes=meta["classes"],
-            n_features=n_features,
-        )
-    except ValueError as error:
-        raise ValueError(f"The model {path} is refused: {error}.") from None
-
-
-def _load_text(path: AnyPath, meta: Mapping[str, Any]) -> TextModel:
-    """Read the numbers of a vocabulary that have the bytes written."""
+def _load_part(
+    path: AnyPath, meta: Mapping[str, Any], make: Callable[[NDArray[Any]], Any]
+) -> Any:
+    """Make a part of a model from its array, which must have the bytes written."""
     if not path.exists() or hash_file(path) != meta["sha256"]:
         raise ValueError(f"The model {path} is damaged: its bytes are not those written.")
     try:
-        return TextModel.of_array(meta["vocabulary"], read_array(path))
+        return make(read_array(path))
     except ValueError as error:
         raise ValueError(f"The model {path} is refused: {error}.") from None
 

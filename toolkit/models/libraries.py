@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import lightgbm as lgb
 import numpy as np
@@ -74,35 +74,23 @@ class TrainingData:
     device: str = "cpu"
 
 
-class _Library:
-    """What the libraries share: ``kind`` is the name, ``suffix`` the ending of model files."""
-
-    kind: ClassVar[str]
-    suffix: ClassVar[str]
-
-    @contextmanager
-    def own_errors(self) -> Iterator[None]:
-        """Turn the library's own error into a :class:`BoosterError`."""
-        try:
-            yield
-        except _ERRORS as error:
-            # XGBoost puts the time of day before its message and a stack trace behind it; a
-            # failed trial's reason is kept, and must be the same in every run.
-            reason = _CLOCK.sub("", str(error).strip().split("\n")[0])
-            raise BoosterError(f"{self.kind} stopped: {reason}") from error
+@contextmanager
+def own_errors(kind: str) -> Iterator[None]:
+    """Turn a library's own error into a :class:`BoosterError`."""
+    try:
+        yield
+    except _ERRORS as error:
+        # XGBoost puts the time of day before its message and a stack trace behind it; a
+        # failed trial's reason is kept, and must be the same in every run.
+        reason = _CLOCK.sub("", str(error).strip().split("\n")[0])
+        raise BoosterError(f"{kind} stopped: {reason}") from error
 
 
 #: Rows that find the edges of LightGBM's bins, at most.
 _BIN_ROWS: Final = 20_000
 
 
-def _shared_settings(
-    data: TrainingData, params: Mapping[str, Any], seed: int
-) -> dict[str, Any]:
-    return {**params, "num_class": len(data.classes), "max_bin": data.max_bin, "seed": seed}
-
-
-class _LightGBM(_Library):
+class _LightGBM:
     """Binned rows, training, prediction and files by LightGBM."""
 
     kind, suffix = "lightgbm", ".txt"
@@ -117,7 +105,6 @@ class _LightGBM(_Library):
         weights: NDArray[np.float64] | None,
         reference: Any,
         positions: NDArray[np.int64] | None,
-        n_threads: int,
         device: str,
     ) -> lgb.Dataset:
         """Assign every value to its bin; ``positions`` are those in ``reference``."""
@@ -142,7 +129,7 @@ class _LightGBM(_Library):
                 "enable_bundle": False,
                 "data_random_seed": 0,
                 "device_type": device,
-                "num_threads": n_threads,
+                "num_threads": 1,
                 "verbosity": -1,
                 # Edges of many rows come from a sample, which takes 12 bytes per value. Models
                 # name this parameter, so that of few rows stays at its default.
@@ -156,13 +143,13 @@ class _LightGBM(_Library):
         params: Mapping[str, Any],
         *,
         n_rounds: int,
-        seed: int,
         n_threads: int,
         validation: TrainingData | None,
         follow: Callable[[NDArray[np.float64]], bool],
     ) -> lgb.Booster:
         """Boost; ``follow`` gets the validation probabilities of every round and may end it."""
-        settings = _shared_settings(data, params, seed) | {
+        settings = {
+            **params,
             "objective": "multiclass",
             "metric": "none",
             "deterministic": True,
@@ -194,23 +181,15 @@ class _LightGBM(_Library):
             booster.reset_parameter({"num_threads": 1})
         return booster
 
-    def predict(self, model: Any, X: NDArray[np.float32], n_rounds: int) -> NDArray[np.float64]:
-        """Predict probabilities of the classes trained on."""
-        return np.asarray(model.predict(X, num_iteration=n_rounds, num_threads=1))
-
-    def predict_margins(
-        self, model: Any, X: NDArray[np.float32], n_rounds: int
+    def predict(
+        self, model: Any, X: NDArray[np.float32], *, margins: bool = False
     ) -> NDArray[np.float64]:
-        """Predict margins of the classes trained on, whose softmax are the probabilities."""
-        return np.asarray(
-            model.predict(X, num_iteration=n_rounds, raw_score=True, num_threads=1)
-        )
+        """Predict the classes trained on: probabilities, or the margins before softmax."""
+        return np.asarray(model.predict(X, raw_score=margins, num_threads=1))
 
-    def contributions(
-        self, model: Any, X: NDArray[np.float32], n_rounds: int
-    ) -> NDArray[np.float64]:
+    def contributions(self, model: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Compute path-dependent SHAP values: (n_rows, classes trained on, n_features + 1)."""
-        flat = model.predict(X, num_iteration=n_rounds, pred_contrib=True, num_threads=1)
+        flat = model.predict(X, pred_contrib=True, num_threads=1)
         return np.asarray(flat).reshape(len(X), -1, X.shape[1] + 1)
 
     def dump(self, model: Any) -> bytes:
@@ -225,16 +204,12 @@ class _LightGBM(_Library):
         """List the names of a model's features."""
         return tuple(model.feature_name())
 
-    def count_rounds(self, model: Any) -> int:
-        """Count the boosting rounds of a model."""
-        return int(model.current_iteration())
-
     def split_gains(self, model: Any) -> NDArray[np.float64]:
         """Sum the gains of the splits on each feature."""
         return np.asarray(model.feature_importance("gain"), dtype=np.float64)
 
 
-class _XGBoost(_Library):
+class _XGBoost:
     """The methods of :class:`_LightGBM`, by XGBoost."""
 
     kind, suffix = "xgboost", ".json"
@@ -249,7 +224,6 @@ class _XGBoost(_Library):
         weights: NDArray[np.float64] | None,
         reference: Any,
         positions: NDArray[np.int64] | None,
-        n_threads: int,
         device: str,
     ) -> xgb.QuantileDMatrix:
         # Its binned matrices cannot be sliced, and those made here serve any device.
@@ -260,7 +234,7 @@ class _XGBoost(_Library):
             ref=reference,
             feature_names=list(names),
             max_bin=max_bin,
-            nthread=n_threads,
+            nthread=1,
         )
 
     def train(
@@ -269,13 +243,13 @@ class _XGBoost(_Library):
         params: Mapping[str, Any],
         *,
         n_rounds: int,
-        seed: int,
         n_threads: int,
         validation: TrainingData | None,
         follow: Callable[[NDArray[np.float64]], bool],
     ) -> xgb.Booster:
         followed = None if validation is None else validation.handle
-        settings = _shared_settings(data, params, seed) | {
+        settings = {
+            **params,
             "objective": "multi:softprob",
             "tree_method": "hist",
             "device": data.device,
@@ -290,24 +264,17 @@ class _XGBoost(_Library):
                 break
         return booster
 
-    def predict(self, model: Any, X: NDArray[np.float32], n_rounds: int) -> NDArray[np.float64]:
-        proba = model.inplace_predict(X, iteration_range=(0, n_rounds)).astype(np.float64)
+    def predict(
+        self, model: Any, X: NDArray[np.float32], *, margins: bool = False
+    ) -> NDArray[np.float64]:
+        found = model.inplace_predict(X, predict_type="margin" if margins else "value")
+        found = np.asarray(found, dtype=np.float64)
         # XGBoost adds up in float32: without this a row's sum is off by 1e-7.
-        return np.asarray(proba / proba.sum(axis=1, keepdims=True))
+        return found if margins else found / found.sum(axis=1, keepdims=True)
 
-    def predict_margins(
-        self, model: Any, X: NDArray[np.float32], n_rounds: int
-    ) -> NDArray[np.float64]:
-        margins = model.inplace_predict(X, iteration_range=(0, n_rounds), predict_type="margin")
-        return np.asarray(margins, dtype=np.float64)
-
-    def contributions(
-        self, model: Any, X: NDArray[np.float32], n_rounds: int
-    ) -> NDArray[np.float64]:
+    def contributions(self, model: Any, X: NDArray[np.float32]) -> NDArray[np.float64]:
         rows = xgb.DMatrix(X, feature_names=model.feature_names, nthread=1)
-        values = model.predict(
-            rows, pred_contribs=True, iteration_range=(0, n_rounds), strict_shape=True
-        )
+        values = model.predict(rows, pred_contribs=True, strict_shape=True)
         return np.asarray(values, dtype=np.float64)
 
     def dump(self, model: Any) -> bytes:
@@ -318,9 +285,6 @@ class _XGBoost(_Library):
 
     def feature_names(self, model: Any) -> tuple[str, ...]:
         return tuple(model.feature_names or ())
-
-    def count_rounds(self, model: Any) -> int:
-        return int(model.num_boosted_rounds())
 
     def find_device_problem(self, device: str) -> str | None:
         """Describe why XGBoost cannot train on a device; None where it can."""

@@ -241,9 +241,8 @@ class LinearPath:
             self._model.fit(self._z, self._y, sample_weight=self._weights)
         coefficients = self._model.coef_.astype(np.float64)
         intercepts = self._model.intercept_.astype(np.float64)
-        if (
-            len(self._classes) == 2
-        ):  # scikit-learn gives the second class's margin over the first
+        # Of two classes scikit-learn gives the second one's margin over the first.
+        if len(self._classes) == 2:
             coefficients = np.vstack([-coefficients / 2, coefficients / 2])
             intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
         n_features = len(self._means)
@@ -341,24 +340,18 @@ def _distinct_missing(missing: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def class_priors(y: ArrayLike, n_classes: int) -> NDArray[np.float64]:
-    """Compute each class's share of the training rows.
-
-    Their ``argmax`` is the majority class, and the lowest of equal ones.
+    """Compute each class's share of the training rows, at least one.
 
     Parameters
     ----------
     y : array-like of int, shape (n_rows,)
+        Positions of the classes.
     n_classes : int
 
     Returns
     -------
     ndarray of float64, shape (n_classes,)
-        Priors, which sum to 1.
-
-    Raises
-    ------
-    ValueError
-        If there are no rows, or labels are not class positions.
+        Their ``argmax`` is the majority class, and the lowest of equal ones.
 
     Examples
     --------

@@ -9,9 +9,8 @@ References
 Ross (2014), Mutual information between discrete and continuous data sets, PLoS ONE 9.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -78,7 +77,6 @@ class Features:
         Parameters
         ----------
         models : mapping of str to TextModel
-            By modality.
 
         Returns
         -------
@@ -89,22 +87,16 @@ class Features:
         return replace(self, texts=made)
 
     def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Copy a subset of rows and columns.
+        """Copy a subset of rows and columns; those of transcripts exist after a fit alone.
 
         Parameters
         ----------
         rows, columns : ndarray of int64
-            Their positions.
 
         Returns
         -------
         ndarray of float32, shape (len(rows), len(columns))
             C-contiguous: boosters give other results for other memory orders.
-
-        Raises
-        ------
-        ValueError
-            If a column of transcripts is taken before :meth:`fit` or :meth:`apply`.
         """
         if np.array_equal(columns, np.arange(self.values.shape[1])):
             found = np.ascontiguousarray(self.values[rows])  # whole rows are quicker to copy
@@ -125,7 +117,6 @@ class Features:
         Parameters
         ----------
         rows : ndarray of int64
-            Their positions.
         predicted : ndarray of float64, shape (n_present, n_classes)
             Class probabilities of those of the rows that have features, in their order.
         priors : ndarray of float64, shape (n_classes,)
@@ -141,22 +132,16 @@ class Features:
         return proba
 
     def find(self, wanted: Sequence[str]) -> NDArray[np.int64]:
-        """Find the columns of a model's features.
+        """Find the columns of a model's features; one that is missing raises ValueError.
 
         Parameters
         ----------
         wanted : sequence of str
-            The features' names.
 
         Returns
         -------
         ndarray of int64, shape (len(wanted),)
             Their positions.
-
-        Raises
-        ------
-        ValueError
-            If one of them is missing.
         """
         position = {name: column for column, name in enumerate(self.names)}
         if absent := [name for name in wanted if name not in position]:
@@ -171,18 +156,8 @@ class Features:
 class Recipe:
     """The preparation of training rows: the discrete half of a trial's choices.
 
-    Parameters
-    ----------
-    booster : str
-        ``"lightgbm"`` or ``"xgboost"``.
-    statistics : str
-        A key of ``Features.presets``.
-    screening : str
-        ``"none"`` or a method and the number of features kept, such as ``"ftest-500"``.
-    imbalance : str
-        One of :data:`toolkit.models.balancing.IMBALANCE`.
-    max_bin : int
-        Bins per feature.
+    ``statistics`` is a key of ``Features.presets``; ``screening`` as in
+    :func:`parse_screening`.
     """
 
     booster: str
@@ -192,18 +167,7 @@ class Recipe:
     max_bin: int
 
     def screens(self, features: Features) -> bool:
-        """Test whether columns are left out.
-
-        Parameters
-        ----------
-        features : Features
-            All utterances.
-
-        Returns
-        -------
-        bool
-            False also for a screen that would keep them all.
-        """
+        """Test whether columns are left out; a screen that would keep them all does not."""
         _, n_kept = parse_screening(self.screening)
         return 0 < n_kept < len(features.presets[self.statistics])
 
@@ -212,18 +176,10 @@ class Recipe:
 class Prepared:
     """Binned training rows and their origins.
 
-    Parameters
-    ----------
-    data : TrainingData
-        The rows that a booster is fitted on.
-    features : Features
-        As they were given, fitted to these rows.
-    columns : ndarray of int64
-        Positions of the features used, in their order.
-    record : mapping
-        Counts, clips and fallbacks of the balancing.
-    parents : tuple of tuple
-        Class, number and origins of added rows: those they copy or lie between.
+    - features: As they were given, fitted to these rows.
+    - columns: Positions of the features used, in their order.
+    - record: Counts, clips and fallbacks of the balancing.
+    - parents: Class, number and origins of added rows: those they copy or lie between.
     """
 
     data: TrainingData
@@ -334,9 +290,7 @@ def _gain_scores(X: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.flo
 
 
 #: Screening methods: the higher a feature's score, the sooner it is kept; NaN comes last.
-_SCORES: Final[
-    Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float64]]]
-] = MappingProxyType({"ftest": _f_scores, "mutual": _mutual_scores, "gain": _gain_scores})
+_SCORES: Final = {"ftest": _f_scores, "mutual": _mutual_scores, "gain": _gain_scores}
 
 
 def parse_screening(screening: str) -> tuple[str, int]:
@@ -345,17 +299,12 @@ def parse_screening(screening: str) -> tuple[str, int]:
     Parameters
     ----------
     screening : str
-        ``"none"`` or for example ``"ftest-500"``.
+        ``"none"``, or for example ``"ftest-500"``; anything else raises ValueError.
 
     Returns
     -------
     tuple of str and int
         The number is 0 for ``"none"``.
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
 
     Examples
     --------
@@ -439,31 +388,12 @@ def prepare(
 ) -> Prepared:
     """Make training data of a subset of rows by a recipe.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        The preparation.
-    features : Features
-        All utterances. Columns of transcripts are fitted to the training rows.
-    rows : ndarray of int64
-        Training rows, the only ones read.
-    labels : ndarray of int64, shape (n,)
-        Labels of all utterances; only those of ``rows`` are read.
-    n_classes : int
-        Number of the study's classes.
-    seed : int
-        For the resampling.
-    reference, positions : TrainingData and ndarray of int64, optional
-        As of :func:`make_training_data`; without effect where columns are screened out.
-    ranking : ndarray of int64, optional
-        Of :func:`rank_columns` for the rows and the preset; computed where a screen needs it.
-    device : {"cpu", "cuda"}
-        Device that boosters will train on.
-
-    Returns
-    -------
-    Prepared
-        Ready for any number of fits.
+    - features, labels: Of all utterances; those of `rows` alone are read.
+    - seed: For the resampling.
+    - reference, positions: As of :func:`make_training_data`; without effect where columns are
+      screened out.
+    - ranking: Of :func:`rank_columns` for the rows and the preset; computed where a screen
+      needs it.
     """
     # The fit is here, so that no caller can give values of other rows.
     features = features.fit(rows)
@@ -471,7 +401,7 @@ def prepare(
     if recipe.screens(features) or features.texts:
         reference = positions = None  # each fold keeps, or makes, other columns
     # Copied, synthetic or removed rows are no subset of the reference's.
-    unchanged = balanced.n_given == len(rows) == len(balanced.y)
+    unchanged = np.array_equal(balanced.rows, np.arange(len(rows)))
     data = make_training_data(
         recipe.booster,
         balanced.X,
@@ -487,5 +417,4 @@ def prepare(
     parents = tuple(
         (label, len(added), rows[given]) for label, added, given in balanced.origins
     )
-    record = MappingProxyType(dict(balanced.record))
-    return Prepared(data, features, columns, record, parents)
+    return Prepared(data, features, columns, balanced.record, parents)

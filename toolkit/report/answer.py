@@ -192,8 +192,7 @@ def _compare(facts: StudyFacts, system: str, other: str, reference: str) -> str:
     if pair is None:
         return f"Against {reference}: {size}, not tested."
     if pair.low is not None and pair.high is not None:
-        turn = facts.sign * (1 if pair.a == system else -1)
-        ends = sorted((turn * pair.low, turn * pair.high))
+        ends = sorted((facts.sign * pair.low, facts.sign * pair.high))
         low, high = (format_points(end, facts.metric.name) for end in ends)
         size += f" [{low}, {high}]"
     if pair.shows_difference:

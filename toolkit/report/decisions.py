@@ -27,7 +27,7 @@ from toolkit.report.document import (
 )
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import MAJORITY, NO_INFORMATION, System
-from toolkit.validation import METRICS, Comparison, Predictions
+from toolkit.validation import METRICS, Comparison, Predictions, Score
 from toolkit.validation.metrics import confusion_matrices
 from toolkit.validation.people import choose_answers, make_sets, risk_curve, score_risk
 
@@ -105,10 +105,8 @@ def _speakers_section(facts: StudyFacts) -> Section | None:
             facts.score(system, scope="speaker", group=speaker)
             for speaker in facts.tested_speakers
         ]
-        lowest, highest = (
-            f"{format_number(end.value)} ({isolate(end.group)})"
-            for end in (pick(scores, key=lambda score: score.value) for pick in (min, max))
-        )
+        values = [score.value for score in scores]
+        lowest, highest = (_name_extreme(scores, pick(values)) for pick in (min, max))
         words[system] = f"{system}: from {lowest} to {highest}"
     shown = facts.primary
     if shown not in words:
@@ -125,6 +123,13 @@ def _speakers_section(facts: StudyFacts) -> Section | None:
     folded = Fold(" and ".join(f"{scope}s" for scope in scopes).capitalize(), tables)
     lead = Paragraph(f"{title} of {words[shown]}.")
     return Section("speakers", "Speakers", (lead, *curve, figure, *drawn, folded))
+
+
+def _name_extreme(scores: Sequence[Score], value: float) -> str:
+    """Give a value, and the speaker that has it; of several, their number."""
+    having = [score.group for score in scores if score.value == value]
+    who = isolate(having[0]) if len(having) == 1 else count_words(len(having), "speaker")
+    return f"{format_number(value)} ({who})"
 
 
 def _curve_parts(facts: StudyFacts) -> tuple[list[Paragraph], list[Figure]]:
@@ -266,11 +271,12 @@ def _errors_table(facts: StudyFacts) -> Table:
 
 def _offsets_section(facts: StudyFacts) -> Section | None:
     """Show the variants that move the decision by class offsets."""
-    if not facts.variants:
+    variants = [s for s in map(System.parse, facts.predictions) if s.is_offset]
+    if not variants:
         return None
     rows: list[Row] = []
-    for variant in facts.variants:
-        parsed = System.parse(variant)
+    for parsed in variants:
+        variant = parsed.name
         system, end = parsed.with_variant("").name, parsed.variant.removeprefix("offset-")
         learnt = facts.params.get(variant, {})
         kept = sum(record["kept"] for record in learnt.values())

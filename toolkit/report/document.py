@@ -462,15 +462,8 @@ def _screen_width(svg: str) -> int | None:
     return found and round(float(found[1]) * _PIXELS_PER_POINT)
 
 
-_TEX: Final = {
+_TEX: Final = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",

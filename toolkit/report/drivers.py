@@ -25,7 +25,14 @@ from toolkit.report.document import (
     format_share,
     join_names,
 )
-from toolkit.report.facts import StudyFacts, find_shares, name_feature, name_share, rank_shares
+from toolkit.report.facts import (
+    StudyFacts,
+    find_shares,
+    name_feature,
+    name_share,
+    rank_shares,
+    tabulate_shares,
+)
 from toolkit.report.modality_views import modality_parts
 from toolkit.report.shap_figures import N_WATERFALLS, drawn_speakers, surprising_rows
 from toolkit.systems import BEST_SINGLE, LOG_POOL
@@ -90,17 +97,11 @@ def _family_lead(attribution: Attribution, families: list[ShareRecord]) -> list[
 
 
 def _families_table(attribution: Attribution, families: list[ShareRecord]) -> Table:
-    by_outcome = [
-        find_shares(attribution, "family", outcome=outcome) for outcome in ("right", "wrong")
-    ]
+    cells = tabulate_shares(attribution, "family")
     rows: list[Row] = []
-    for share in families[:_N_FAMILIES]:
-        key, cell = (
-            (share.modality, share.part),
-            Cell.of_score(share.share, share.low, share.high),
-        )
-        outcomes = (found[key].share if key in found else None for found in by_outcome)
-        rows.append([name_share(share), cell, share.permuted, *outcomes])
+    for family in families[:_N_FAMILIES]:
+        share, permuted, outcomes = cells[family.modality, family.part]
+        rows.append([name_share(family), share, permuted, *outcomes])
     return Table.of(
         "families",
         f"SHAP shares of families of statistics in {attribution.system}, the largest first.",
@@ -192,7 +193,9 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
             str(column[row]) for column in (predictions.utterances, predictions.speakers)
         ]
         cells += [predictions.classes[label], predictions.classes[y_pred]]
-        cells += [float(predictions.proba[row, label]), f"{most} ({sizes[most]:+.2f})"]
+        # Where every modality speaks for the true class, its share of the rows was too small.
+        pulled = f"{most} ({sizes[most]:+.2f})" if sizes[most] > 0 else "none"
+        cells += [float(predictions.proba[row, label]), pulled]
         rows.append(cells[: len(header)])
     n_wrong = int((predictions.labels != predictions.y_pred).sum())
     table = Table.of(
@@ -322,21 +325,21 @@ def _learnt_tables(facts: StudyFacts) -> list[Table]:
     folds = sorted({*weights, *stacked, *chosen, *pooled})
     if not folds:
         return []
-    header, columns = ["fold"], [folds]
-
-    def add_weights(records: Mapping[str, Any], title: str) -> None:
-        for name in sorted({name for record in records.values() for name in record["weights"]}):
-            header.append(f"{title}{name}")
-            columns.append([records[fold]["weights"][name] for fold in folds])
-
+    columns: dict[str, list[Any]] = {"fold": folds}
     if chosen:
-        header.append("best-single")
-        columns.append([chosen[fold]["modality"] for fold in folds])
-    add_weights(weights, "weight of ")
+        columns["best-single"] = [chosen[fold]["modality"] for fold in folds]
+    columns |= _list_weights(weights, folds, "weight of ")
     if stacked:
-        header.append("C of stacked")
         penalties = [stacked[fold]["C"] for fold in folds]
-        columns.append([Cell(f"{penalty:g}", penalty) for penalty in penalties])
-    add_weights(pooled, "log-pool: ")
+        columns["C of stacked"] = [Cell(f"{penalty:g}", penalty) for penalty in penalties]
+    columns |= _list_weights(pooled, folds, "log-pool: ")
     caption = "Parameters learnt from the training speakers, by fold."
-    return [Table.of("fusion-learnt", caption, header, [*zip(*columns, strict=True)])]
+    rows = [*zip(*columns.values(), strict=True)]
+    return [Table.of("fusion-learnt", caption, [*columns], rows)]
+
+
+def _list_weights(
+    records: Mapping[str, Any], folds: list[str], title: str
+) -> dict[str, list[Any]]:
+    names = sorted({name for record in records.values() for name in record["weights"]})
+    return {f"{title}{n}": [records[fold]["weights"][n] for fold in folds] for n in names}

@@ -14,7 +14,7 @@ from toolkit.explain.shares import Attribution
 from toolkit.fusion.fuse import FusionRecord
 from toolkit.pooling import FeatureName
 from toolkit.pooling.statistics import VALUE
-from toolkit.report.document import count_words, join_names
+from toolkit.report.document import Cell, count_words, join_names
 from toolkit.systems import System, logistic_name, seed_name
 from toolkit.validation import METRICS, Comparison, Predictions, Score, SearchResult
 from toolkit.validation.comparison import ALPHA, better_baseline
@@ -149,13 +149,9 @@ class StudyFacts:
     def systems(self) -> list[str]:
         """Boosted and fused systems, without baselines and variants."""
         return [
-            name
-            for name in self.predictions
-            if not (system := System.parse(name)).is_baseline
-            and not system.is_logistic
-            and not system.is_offset
-            and not system.is_subset
-            and not system.is_seed
+            s.name
+            for s in map(System.parse, self.predictions)
+            if not (s.is_baseline or s.is_logistic or s.is_offset or s.is_subset or s.is_seed)
         ]
 
     @property
@@ -215,8 +211,16 @@ class StudyFacts:
     @property
     def miscalibrated(self) -> list[str]:
         """Systems with a larger calibration error than chance explains: p at most .05 each."""
-        known = [name for name in self.systems if self.predictions[name].has_proba]
+        known = [name for name in self.confused if self.predictions[name].has_proba]
         return [name for name in known if self.score(name, "ece_p").value <= ALPHA]
+
+    @property
+    def unexplained(self) -> list[str]:
+        """Finished models without contributions, where others have them."""
+        if self.attribution is None:
+            return []
+        models = [name for name in self.systems if name in self.searches]
+        return [name for name in models if name not in self.attribution.totals]
 
     @property
     def search_curves(self) -> dict[str, list[NDArray[np.float64]]]:
@@ -230,16 +234,6 @@ class StudyFacts:
             return curve
 
         return {name: [*map(best_so_far, found)] for name, found in self.searches.items()}
-
-    @property
-    def confirmatory(self) -> list[Comparison]:
-        """The few comparisons that were chosen before any result."""
-        return [pair for pair in self.comparisons if pair.family == "confirmatory"]
-
-    @property
-    def variants(self) -> list[str]:
-        """Systems with class offsets."""
-        return [name for name in self.predictions if System.parse(name).is_offset]
 
     @property
     def modalities(self) -> list[str]:
@@ -280,6 +274,15 @@ class StudyFacts:
         table = next(iter(self.predictions.values()))
         return 0 if table.sessions is None else len(set(table.sessions.tolist()))
 
+    @property
+    def has_partners(self) -> bool:
+        """Whether several speakers share a session, and there are other sessions."""
+        table = next(iter(self.predictions.values()))
+        if table.sessions is None:
+            return False
+        pairs = set(zip(table.sessions.tolist(), table.speakers.tolist(), strict=True))
+        return 1 < self.n_sessions < len(pairs)
+
     def score(
         self,
         system: str,
@@ -315,7 +318,7 @@ class StudyFacts:
         raise KeyError(f"No score of {key} is of kind {kind!r}.")
 
     def compare(self, a: str, b: str) -> Comparison | None:
-        """Pick the comparison of two systems, in any order.
+        """Pick the comparison of two systems.
 
         Parameters
         ----------
@@ -325,10 +328,14 @@ class StudyFacts:
         Returns
         -------
         Comparison or None
-            Its difference has the order of its own `a` and `b`; the p of a pair of both
-            families is the confirmatory one. None if not compared.
+            Of `a` minus `b`; the p of a pair of both families is the confirmatory one. None if
+            not compared.
         """
-        return self._pairs.get(frozenset((a, b)))
+        pair = self._pairs.get(frozenset((a, b)))
+        if pair is None or pair.a == a:
+            return pair
+        low, high = (None if end is None else -end for end in (pair.high, pair.low))
+        return replace(pair, a=a, b=b, difference=-pair.difference, low=low, high=high)
 
     def with_groups(self, seed: int) -> "StudyFacts":
         """Score the primary system by groups of people, as ``--by`` asks.
@@ -393,6 +400,21 @@ def find_shares(
         for r in attribution.shares
         if (r.system, r.level, r.outcome, r.speaker, r.class_name)
         == (attribution.system, level, outcome, speaker, class_name)
+    }
+
+
+def tabulate_shares(
+    attribution: Attribution, level: str
+) -> dict[tuple[str, str], tuple[Cell, float | None, list[float | None]]]:
+    """Give per part its share, that under permuted labels, and those when right and wrong."""
+    right, wrong = (find_shares(attribution, level, outcome=o) for o in ("right", "wrong"))
+    return {
+        key: (
+            Cell.of_score(r.share, r.low, r.high),
+            r.permuted,
+            [found[key].share if key in found else None for found in (right, wrong)],
+        )
+        for key, r in find_shares(attribution, level).items()
     }
 
 

@@ -146,8 +146,8 @@ def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
             yield "calibration-others", _plot_calibration(drawn[2:])
         if len(facts.classes) == 2:
             yield "roc", _plot_ranking(drawn)
-        if facts.comparisons:
-            yield "comparisons", _plot_comparisons(facts)
+    if facts.comparisons:
+        yield "comparisons", _plot_comparisons(facts)
     if facts.group_scores:
         yield "groups", _plot_groups(facts)
     if facts.errors:
@@ -329,13 +329,11 @@ def _plot_calibration(predictions: Sequence[Predictions]) -> Axes:
     """Draw reliability diagrams side by side: the share of right decisions by probability."""
     axes = _make_grid(len(predictions), 2.1, x="probability", y="share of right decisions")
     for ax, each in zip(axes, predictions, strict=True):
-        bins = reliability_bins(each)
         counts, edges = np.histogram(each.proba.max(axis=1), bins=20, range=(0, 1))
         heights = 0.25 * counts / counts.max()
         ax.plot([0, 1], [0, 1], zorder=1, **DASHED)
         ax.bar(edges[:-1], heights, 0.05, align="edge", color="#d0d4da", zorder=0)
-        points = [b.confidence for b in bins], [b.accuracy for b in bins]
-        ax.plot(*points, "o-", color=BLUE, lw=0.9, ms=3.5, clip_on=False)
+        ax.plot(*reliability_bins(each), "o-", color=BLUE, lw=0.9, ms=3.5, clip_on=False)
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         ax.set_title(shorten(each.system), fontsize=8, parse_math=False)

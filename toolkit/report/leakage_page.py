@@ -37,13 +37,13 @@ _IN_TRAINING: Final = {
 }
 
 
-def _find_premiums(scores: Sequence[PremiumScore], modality: str) -> list[PremiumScore]:
-    """Pick the pooled premiums of one modality, at most four."""
-    return [
-        score
-        for score in scores
-        if score.modality == modality and not score.group and score.quantity.endswith("premium")
-    ]
+def _pool(scores: Sequence[PremiumScore]) -> dict[str, dict[str, PremiumScore]]:
+    """Index pooled numbers by modality and quantity; of several splits the last is there."""
+    pooled: dict[str, dict[str, PremiumScore]] = {}
+    for score in scores:
+        if not score.group:
+            pooled.setdefault(score.modality, {})[score.quantity] = score
+    return pooled
 
 
 def describe_premiums(
@@ -53,21 +53,18 @@ def describe_premiums(
 
     A difference is claimed only where the adjusted p is at most .05.
     """
-    sentences = [s for m in _modalities(scores) for s in _describe_modality(scores, m)]
+    sentences = [s for found in _pool(scores).values() for s in _describe_modality(found)]
     return [*sentences, *map(_describe_probe, probes)]
 
 
-def _modalities(scores: Sequence[PremiumScore]) -> list[str]:
-    return list(dict.fromkeys(score.modality for score in scores))
-
-
-def _describe_modality(scores: Sequence[PremiumScore], modality: str) -> list[str]:
+def _describe_modality(found: Mapping[str, PremiumScore]) -> list[str]:
     """Describe the premiums of one modality, then its level of chance."""
-    found = _find_chance(scores, modality)
-    return [
-        *(_describe_premium(scores, each) for each in _find_premiums(scores, modality)),
-        *([_describe_chance(*found)] if found else []),
-    ]
+    chance = [_describe_chance(found)] if "chance" in found else []
+    return [*(_describe_premium(found, name) for name in _premiums(found)), *chance]
+
+
+def _premiums(found: Mapping[str, PremiumScore]) -> list[str]:
+    return [name for name in found if name.endswith("premium")]
 
 
 def _name_split(split: str) -> str:
@@ -84,57 +81,39 @@ def _name_split(split: str) -> str:
     return f"leave-one-{group}-out" + (f" ({besides})" if besides else "")
 
 
-def _find_parts(
-    scores: Sequence[PremiumScore], premium: PremiumScore
-) -> tuple[PremiumScore, PremiumScore]:
-    """Find the difference on real rows and that on permuted rows."""
-    name = premium.quantity.replace("premium", "difference")
-    real, permuted = (
-        _find(scores, premium.modality, f"{name}{suffix}") for suffix in ("", ", rows permuted")
-    )
-    return real, permuted
+def _write_parts(found: Mapping[str, PremiumScore], premium: str) -> list[str]:
+    """Write the difference on real rows and that on permuted rows."""
+    name = premium.replace("premium", "difference")
+    return [f"{found[name + end].value:+.3f}" for end in ("", ", rows permuted")]
 
 
-def _find(scores: Sequence[PremiumScore], modality: str, quantity: str) -> PremiumScore:
-    """Find the pooled number of a quantity that a modality has once."""
-    wanted = (modality, quantity, "")
-    return next(s for s in scores if (s.modality, s.quantity, s.group) == wanted)
-
-
-def _find_chance(
-    scores: Sequence[PremiumScore], modality: str
-) -> tuple[PremiumScore, PremiumScore] | None:
-    """Find the level of chance and the score that it is compared with, where measured."""
-    if not any(s.modality == modality and s.quantity == "chance" for s in scores):
-        return None
-    return _find(scores, modality, "chance"), _find(scores, modality, "score, first seed")
-
-
-def _describe_premium(scores: Sequence[PremiumScore], premium: PremiumScore) -> str:
+def _describe_premium(found: Mapping[str, PremiumScore], name: str) -> str:
+    premium = found[name]
     metric = METRICS[premium.metric]
-    real, permuted = _find_parts(scores, premium)
+    real, permuted = _write_parts(found, name)
     assert premium.p_adjusted is not None
     parts = (
-        f"The scores differ by {real.value:+.3f}, and by {permuted.value:+.3f} on permuted "
-        "rows, which hold no information."
+        f"The scores differ by {real}, and by {permuted} on permuted rows, which hold no "
+        "information."
     )
     lenient, strict = _name_split(premium.split), _name_split(premium.against)
-    found = f"{_write_difference(premium)}, adjusted p = {format_p(premium.p_adjusted)}"
+    size = f"{_write_difference(premium)}, adjusted p = {format_p(premium.p_adjusted)}"
     if premium.p_adjusted > ALPHA:
         return (
-            f"{premium.modality}: no {premium.quantity} was shown in {metric.title} between "
-            f"{lenient} and {strict} ({found}). {parts}"
+            f"{premium.modality}: no {name} was shown in {metric.title} between {lenient} and "
+            f"{strict} ({size}). {parts}"
         )
     loss = metric.direction == "minimize"
     better, worse = ("better", "worse") if loss else ("higher", "lower")
     return (
         f"{premium.modality}: {lenient} scores {better if premium.value > 0 else worse} than "
-        f"{strict} in {metric.title} ({premium.quantity} {found}). Its training rows hold "
-        f"{_IN_TRAINING[premium.quantity]}. {parts}"
+        f"{strict} in {metric.title} ({name} {size}). Its training rows hold "
+        f"{_IN_TRAINING[name]}. {parts}"
     )
 
 
-def _describe_chance(chance: PremiumScore, real: PremiumScore) -> str:
+def _describe_chance(found: Mapping[str, PremiumScore]) -> str:
+    chance, real = found["chance"], found["score, first seed"]
     assert chance.p is not None
     assert chance.low is not None
     assert chance.high is not None
@@ -162,18 +141,35 @@ def format_premium(
     - generated: Whether the recordings were made by this software.
     - projected: Modalities whose projections were drawn.
     """
-    described = {m: _describe_modality(scores, m) for m in _modalities(scores)}
-    premiums = [each for modality in described for each in _find_premiums(scores, modality)]
+    pooled = _pool(scores)
+    chances = [
+        [
+            *(modality, found["chance"].against, _write_score(found["chance"])),
+            format_number(found["score, first seed"].value),
+            *(format_p(found["chance"].p), str(found["chance"].n_repeats)),
+        ]
+        for modality, found in pooled.items()
+        if "chance" in found
+    ]
     return render_template(
         "premium.md",
         generated=generated,
-        described=described,
+        described={m: _describe_modality(found) for m, found in pooled.items()},
         gaps=gaps,
-        premiums=_premium_rows(scores, premiums),
+        premiums=[
+            [
+                *(modality, name.removesuffix(" premium"), each.split, each.against),
+                *(*_write_parts(found, name), _write_difference(each)),
+                *(format_p(each.p), format_p(each.p_adjusted)),
+            ]
+            for modality, found in pooled.items()
+            for name, each in found.items()
+            if name.endswith("premium")
+        ],
         title=METRICS[scores[0].metric].title,
         scores=_score_rows(scores),
-        content=any(each.quantity == "content premium" for each in premiums),
-        chances=_chance_rows(scores),
+        content=any("content premium" in found for found in pooled.values()),
+        chances=chances,
         probes=[_describe_probe(probe) for probe in probes],
         projected=projected or {},
         n_seeds=N_PREMIUM_SEEDS,
@@ -182,42 +178,15 @@ def format_premium(
     )
 
 
-def _premium_rows(
-    scores: Sequence[PremiumScore], premiums: Sequence[PremiumScore]
-) -> list[list[str]]:
-    rows = []
-    for each in premiums:
-        names = [
-            each.modality,
-            each.quantity.removesuffix(" premium"),
-            each.split,
-            each.against,
-        ]
-        parts = [f"{part.value:+.3f}" for part in _find_parts(scores, each)]
-        tests = [format_p(each.p), format_p(each.p_adjusted)]
-        rows.append([*names, *parts, _write_difference(each), *tests])
-    return rows
-
-
 def _score_rows(scores: Sequence[PremiumScore]) -> list[list[str]]:
     pooled = {(s.modality, s.split, s.quantity): s for s in scores if not s.group}
     rows = []
-    for s in pooled.values():
-        if s.quantity == "score":
-            permuted = pooled[s.modality, s.split, "score, rows permuted"]
+    for (modality, split, quantity), s in pooled.items():
+        if quantity == "score":
+            permuted = pooled[modality, split, "score, rows permuted"]
             assert s.sd is not None
             numbers = [format_number(s.sd), format_number(permuted.value), str(s.n_utterances)]
-            rows.append([s.modality, s.split, _write_score(s), *numbers])
-    return rows
-
-
-def _chance_rows(scores: Sequence[PremiumScore]) -> list[list[str]]:
-    rows = []
-    for modality in _modalities(scores):
-        if found := _find_chance(scores, modality):
-            chance, real = found
-            numbers = [_write_score(chance), format_number(real.value), format_p(chance.p)]
-            rows.append([modality, chance.against, *numbers, str(chance.n_repeats)])
+            rows.append([modality, split, _write_score(s), *numbers])
     return rows
 
 
@@ -287,12 +256,12 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
     Filled points have intervals over speakers; hollow ones are scores on permuted rows; a grey
     bar is the level of chance.
     """
-    premiums = _find_premiums(scores, modality)
+    pooled = _pool(scores)[modality]
+    premiums, chance = [pooled[name] for name in _premiums(pooled)], pooled.get("chance")
     found, permuted = (
         {(s.split, s.group): s for s in scores if (s.modality, s.quantity) == (modality, name)}
         for name in ("score", "score, rows permuted")
     )
-    chance = _find_chance(scores, modality)
     ticks, names = [], []
     width = 1.2 + _WIDTH * len(premiums) / 3
     [ax] = make_axes(width, 3.2)
@@ -311,8 +280,8 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
             ax.plot(x, score.value, color=color, marker=marker, ms=7, zorder=4)
             hollow = permuted[split, ""].value
             ax.plot(x, hollow, color=color, marker="D", ms=5, mfc="white", zorder=4)
-            if chance is not None and split == chance[0].split:
-                ends = np.array([chance[0].low, chance[0].high])
+            if chance is not None and split == chance.split:
+                ends = np.array([chance.low, chance.high])
                 ax.plot((x + 0.2, x + 0.2), ends, color=_CHANCE_COLOR, lw=4)
             ticks.append(x)
             names.append(_wrap(split))

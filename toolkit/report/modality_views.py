@@ -26,6 +26,7 @@ from toolkit.report.facts import (
     find_shares,
     format_points,
     rank_shares,
+    tabulate_shares,
     to_gain,
 )
 
@@ -289,23 +290,14 @@ def _classes_table(facts: StudyFacts, attribution: Attribution) -> list[Table]:
 
 
 def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
-    by_outcome = [
-        find_shares(attribution, "modality", outcome=outcome) for outcome in ("right", "wrong")
-    ]
     linear = {r.modality: r for r in attribution.linear if r.system == attribution.system}
     shares = find_shares(attribution, "modality")
     rows: list[Row] = []
-    for key, share in shares.items():
-        part = linear.get(share.modality)
-        rows.append(
-            [
-                share.modality,
-                Cell.of_score(share.share, share.low, share.high),
-                share.permuted,
-                Cell.of_score(part.share, part.low, part.high) if part else None,
-                *(found[key].share if key in found else None for found in by_outcome),
-            ]
-        )
+    cells = tabulate_shares(attribution, "modality")
+    for (name, _), (share, permuted, outcomes) in cells.items():
+        part = linear.get(name)
+        own = Cell.of_score(part.share, part.low, part.high) if part else None
+        rows.append([name, share, permuted, own, *outcomes])
     below = [
         r.modality
         for r in shares.values()
@@ -316,11 +308,11 @@ def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
         for r in shares.values()
         if r.share >= 1 / len(shares) and _lacks_gain(attribution, r.modality)
     ]
-    permuted = "exchanged between" if facts.has_one_label_each else "permuted within"
+    moved = "exchanged between" if facts.has_one_label_each else "permuted within"
     definition = (
         f"Share: magnitude of a modality's SHAP values in {attribution.system}, as a part of "
-        f"all. Permuted labels: the same for models fitted to labels {permuted} speakers, "
-        "mean of five runs."
+        f"all. Permuted labels: the same for models fitted to labels {moved} speakers, mean of "
+        "five runs."
     )
     notes = [
         definition,

@@ -47,8 +47,11 @@ def _scores_section(facts: StudyFacts) -> Section:
         parts += _ranking_parts(facts)
     if (shown := facts.primary) in facts.systems:
         parts.append(_classes_table(facts, [shown], "classes", f"{shown}: scores by class."))
+    chosen = {facts.metric.name, *facts.options["table_metrics"]}
+    rest = [name for name in _METRICS if name not in chosen]
+    caption = "Other metrics over all held-out utterances pooled."
     further = (
-        _further_table(facts),
+        _metrics_table(facts, "further", caption, rest) if rest else None,
         _spread_table(facts),
         _present_table(facts),
         _classes_table(facts, facts.systems, "all-classes", "Every system: by class."),
@@ -104,14 +107,6 @@ def _describe_data(facts: StudyFacts) -> str:
         f"{facts.data_name} ({count_words(n, 'utterance')}, "
         f"{count_words(facts.n_speakers, 'speaker')}, {len(facts.classes)} classes); {held_out}"
     )
-
-
-def _further_table(facts: StudyFacts) -> Table | None:
-    """Tabulate the metrics that the main table leaves out; None where it has all."""
-    chosen = {facts.metric.name, *facts.options["table_metrics"]}
-    metrics = [name for name in _METRICS if name not in chosen]
-    caption = "Other metrics over all held-out utterances pooled."
-    return _metrics_table(facts, "further", caption, metrics) if metrics else None
 
 
 def _metrics_table(facts: StudyFacts, name: str, caption: str, metrics: Sequence[str]) -> Table:
@@ -292,7 +287,7 @@ def _comparisons_section(facts: StudyFacts) -> Section:
 
 def _planned_parts(facts: StudyFacts) -> list[Part]:
     """Show the confirmatory family: the comparisons that were chosen before any result."""
-    planned = facts.confirmatory
+    planned = [pair for pair in facts.comparisons if pair.family == "confirmatory"]
     if not planned:
         return []
     shown = sum(pair.shows_difference for pair in planned)
@@ -333,19 +328,15 @@ def _difference_cells(facts: StudyFacts, system: str, other: str) -> Row:
     pair = facts.compare(system, other)
     if pair is None:
         return [None, None]
-    turn = 1 if pair.a == system else -1
-    value, text = turn * pair.difference, f"{turn * pair.difference:+.3f}"
-    if pair.low is not None and pair.high is not None:
-        low, high = sorted((turn * pair.low, turn * pair.high))
-        text += f" {format_interval(low, high, sign=True)}"
-    return [Cell(text, value, best=pair.shows_difference), Cell.of_p(pair.p_adjusted)]
+    text = f"{pair.difference:+.3f} {format_interval(pair.low, pair.high, sign=True)}".strip()
+    cell = Cell(text, pair.difference, best=pair.shows_difference)
+    return [cell, Cell.of_p(pair.p_adjusted)]
 
 
 def _pairs_fold(facts: StudyFacts) -> Fold:
     every = [pair for pair in facts.comparisons if pair.family == "all pairs"]
     shown = sum(pair.shows_difference for pair in every)
     first = every[0]
-    drawn = [MAJORITY, NO_INFORMATION, *facts.systems]
     sentence = (
         f"{shown} of {count_words(len(every), 'pair')} show a difference. Test: "
         f"{first.method}. The smallest possible p is {format_p(first.smallest_p)}."
@@ -354,7 +345,20 @@ def _pairs_fold(facts: StudyFacts) -> Fold:
         f"Difference in {facts.metric.title}, row minus column. Bold and framed: a "
         "difference was shown (adjusted p at most .05)."
     )
-    figure = Figure("comparisons", caption, _comparisons_alt(every, drawn))
+    # The figure leaves out logistic regressions.
+    drawn = {MAJORITY, NO_INFORMATION, *facts.systems}
+    pairs = [pair for pair in every if {pair.a, pair.b} <= drawn]
+    named = [pair for pair in pairs if pair.shows_difference]
+    words = [
+        f"{pair.a} minus {pair.b} {pair.difference:+.3f} (adjusted p "
+        f"{format_p(pair.p_adjusted)})"
+        for pair in sorted(named, key=lambda pair: -abs(pair.difference))[:5]
+    ]
+    alt = (
+        f"{len(named)} of {len(pairs)} pairs of {len(drawn)} systems show a difference. The "
+        f"largest: {'; '.join(words) or 'none'}. All are in the table that follows."
+    )
+    figure = Figure("comparisons", caption, alt)
     parts = (Paragraph(sentence), figure, _pairs_table(facts, every))
     return Fold("All pairs of systems", parts)
 
@@ -377,18 +381,3 @@ def _pairs_table(facts: StudyFacts, pairs: Sequence[Comparison]) -> Table:
         "resampled t test over folds, conservative, for reference only."
     )
     return Table.of("comparisons", "All pairs of systems.", header, rows, note=note)
-
-
-def _comparisons_alt(every: Sequence[Comparison], drawn: Sequence[str]) -> str:
-    pairs = [pair for pair in every if pair.a in drawn and pair.b in drawn]
-    shown = [pair for pair in pairs if pair.shows_difference]
-    shown.sort(key=lambda pair: -abs(pair.difference))
-    words = [
-        f"{pair.a} minus {pair.b} {pair.difference:+.3f} (adjusted p "
-        f"{format_p(pair.p_adjusted)})"
-        for pair in shown[:5]
-    ]
-    return (
-        f"{len(shown)} of {len(pairs)} pairs of {len(drawn)} systems show a difference. The "
-        f"largest: {'; '.join(words) or 'none'}. All are in the table that follows."
-    )

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from toolkit.fusion.late import FIXED_RULES
 from toolkit.report.document import (
     Cell,
     Fold,
@@ -20,6 +21,7 @@ from toolkit.report.document import (
     render_template,
 )
 from toolkit.report.facts import StudyFacts
+from toolkit.systems import EARLY
 from toolkit.validation import MOST_COLUMNS, ROLES, outer_grouping
 
 #: Longer lists of notes are folded.
@@ -141,7 +143,9 @@ def _protocol_section(facts: StudyFacts) -> Section:
         most_columns=MOST_COLUMNS,
         sampled=[search for s in facts.searches.values() for search in s if search.n_sampled],
         fused=fused,
-        late=[name for name in fused if name != "early"],
+        fixed=[name for name in fused if name in FIXED_RULES],
+        learnt=[name for name in fused if name != EARLY and name not in FIXED_RULES],
+        linear=any("linear" in record for record in records),
         count_words=count_words,
         join_names=join_names,
     )

@@ -1,13 +1,14 @@
 """Shares, games and importances of a study, derived from the explanations that it keeps."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.explain import ShareRecord, Totals, compute_modality_shapley, play_game
 from toolkit.explain.contributions import parse_names
@@ -28,7 +29,9 @@ from toolkit.explain.shares import (
     compute_shares,
 )
 from toolkit.files import AnyPath, format_csv, format_records, read_array, read_json
+from toolkit.fusion.fuse import FusionResult
 from toolkit.models import class_priors
+from toolkit.study.folder import Study
 from toolkit.systems import (
     EARLY,
     LOG_POOL,
@@ -38,19 +41,10 @@ from toolkit.systems import (
     seed_name,
     variant_name,
 )
+from toolkit.validation import Fold, Predictions
 from toolkit.validation.comparison import better_baseline
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from toolkit.fusion.fuse import FusionResult
-    from toolkit.study.folder import Study, StudyFolder
-    from toolkit.validation import Fold, Predictions
-
-    Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
-
+Ledgers = dict[str, Mapping[int, list[dict[str, Any]]]]
 
 #: Arrays of a system's sums of contributions, a file each.
 TOTALS: Final = ("signed", "absolute", "base", "trained")
@@ -79,9 +73,10 @@ def derive_attribution(
     if not explained:
         return None, {}, {}
     main = EARLY if EARLY in explained else next(iter(explained))
+    folders = {system: folder.contributions(system) for system in explained}
     nulls = _read_nulls(study, main)
     totals = {
-        system: _read_totals(folder.contributions(system), "", summary["parts"])
+        system: _read_totals(folders[system], "", summary["parts"])
         for system, summary in explained.items()
     }
     permuted, shuffled = _collect_nulls(study, main, nulls)
@@ -109,9 +104,9 @@ def derive_attribution(
         importance=compute_importance(predictions[main], shuffled, metric=metric)
         if shuffled
         else (),
-        players=_read_players(folder, main, modalities, totals[main]),
+        players=_read_players(folders[main], main, modalities, totals[main]),
         totals=totals,
-        samples={system: _read_sample(folder, system, totals[system]) for system in explained},
+        samples={system: _read_sample(folders[system], totals[system]) for system in explained},
         linear=linear,
     )
     entries = {number: summary["ledger"] for number, summary in nulls.items()}
@@ -258,34 +253,27 @@ def _collect_nulls(
     tested = tested_rows(study.folds)
     contributions = study.folder.contributions(system)
     explained: NDArray[np.bool_] = np.any(read_array(contributions / "trained.npy"), axis=1)
-    rows = {fold.number: np.searchsorted(tested, fold.test) for fold in study.folds}
-    present = {number: found[explained[found]] for number, found in rows.items()}
+    rows = [np.searchsorted(tested, fold.test) for fold in study.folds]
+    present = [found[explained[found]] for found in rows]
     seen = next(iter(nulls.values()))["modalities"]
     modalities = seen if len(seen) > 1 else ()  # one alone is not shuffled
     n_repeats = min(len(summary["parts"]) for summary in nulls.values())
-    totals: dict[int, list[Totals]] = {}
-    probas: dict[int, dict[str, NDArray[np.float64]]] = {}
+    totals, probas = [], []
     for number, summary in nulls.items():
         with study.folder.open_part(study.folder.permuted(system, number)) as unit:
-            totals[number] = [
-                _read_totals(unit, f"permuted_{repeat}_", summary["parts"][repeat])
-                for repeat in range(n_repeats)
-            ]
-            probas[number] = {m: read_array(unit / f"shuffled_{m}.npy") for m in modalities}
-    places = [present[number] for number in nulls]
-    joined = [
-        Totals.join([totals[number][repeat] for number in nulls], places, len(tested))
-        for repeat in range(n_repeats)
-    ]
+            parts = enumerate(summary["parts"][:n_repeats])
+            totals.append([_read_totals(unit, f"permuted_{k}_", part) for k, part in parts])
+            probas.append({m: read_array(unit / f"shuffled_{m}.npy") for m in modalities})
+    joined = [Totals.join(each, present, len(tested)) for each in zip(*totals, strict=True)]
     shuffled: dict[str, NDArray[np.float64]] = {}
     for modality in modalities:
-        by_fold = {number: found[modality] for number, found in probas.items()}
-        n_repeats = min(map(len, by_fold.values()))
+        by_fold = [found[modality] for found in probas]
+        n_repeats = min(map(len, by_fold))
         proba = np.zeros((n_repeats, len(tested), n_classes))
-        for fold in study.folds:
+        for fold, at, own, values in zip(study.folds, rows, present, by_fold, strict=True):
             # Rows without any modality keep the class priors that the system gave them.
-            proba[:, rows[fold.number]] = class_priors(labels[fold.train], n_classes)
-            proba[:, present[fold.number]] = by_fold[fold.number][:n_repeats]
+            proba[:, at] = class_priors(labels[fold.train], n_classes)
+            proba[:, own] = values[:n_repeats]
         shuffled[modality] = proba
     return joined, shuffled
 
@@ -302,23 +290,19 @@ def _read_totals(folder: AnyPath, prefix: str, parts: Sequence[Sequence[str]]) -
 
 
 def _read_players(
-    folder: StudyFolder, system: str, modalities: Sequence[str], totals: Totals
+    folder: Path, system: str, modalities: Sequence[str], totals: Totals
 ) -> list[PlayerRecord]:
-    contributions = folder.contributions(system)
-    if not (contributions / "player_values.npy").exists():
+    if not (folder / "player_values.npy").exists():
         return []
-    values = read_array(contributions / "player_values.npy")
-    interactions = read_array(contributions / "player_interactions.npy")
+    values = read_array(folder / "player_values.npy")
+    interactions = read_array(folder / "player_interactions.npy")
     return compare_players(system, modalities, totals, values, interactions)
 
 
-def _read_sample(folder: StudyFolder, system: str, totals: Totals) -> Sample:
-    contributions = folder.contributions(system)
-    names = read_json(contributions / "shown_names.json")
-    shown = read_array(contributions / "shown_contributions.npy")
-    return Sample(
-        tuple(names), shown, read_array(contributions / "shown_values.npy"), totals.base
-    )
+def _read_sample(folder: Path, totals: Totals) -> Sample:
+    names = read_json(folder / "shown_names.json")
+    shown, values = (read_array(folder / f"shown_{n}.npy") for n in ("contributions", "values"))
+    return Sample(tuple(names), shown, values, totals.base)
 
 
 def _format_means(

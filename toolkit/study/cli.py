@@ -16,18 +16,16 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
+from types import FrameType
+from typing import Any, Final, NamedTuple, get_args
 
 from toolkit import __version__
 from toolkit.study.config import StudyConfig, mask_password
 from toolkit.study.options import Parser, Request
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-    from types import FrameType
 
 _Argument = tuple[str, dict[str, Any]]
 #: Number of SIGPIPE, which Windows lacks.
@@ -38,6 +36,10 @@ def _argument(name: str, **settings: Any) -> _Argument:
     return name, settings
 
 
+def _path(name: str, metavar: str, text: str | None = None, **settings: Any) -> _Argument:
+    return name, {"type": Path, "metavar": metavar, "help": text, **settings}
+
+
 def _count(text: str) -> int:
     """Read a number from 0, for argparse."""
     if not text.isdecimal():
@@ -45,13 +47,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-_DIR: Final = _argument("folder", type=Path, metavar="DIR")
-_SOURCE: Final = _argument(
-    "source",
-    nargs="?",
-    type=Path,
-    metavar="DATASET.csv | STUDY.toml",
-    help="table of utterances, or file with options",
+_DIR: Final = _path("folder", "DIR")
+_SOURCE: Final = _path(
+    "source", "DATASET.csv | STUDY.toml", "table of utterances, or file with options", nargs="?"
 )
 
 
@@ -116,12 +114,11 @@ _COMMANDS: Final = {
         "toolkit.study.predict:predict_command",
         (
             _DIR,
-            _argument("data", type=Path, metavar="NEW.csv"),
-            _argument(
+            _path("data", "NEW.csv"),
+            _path(
                 "--out",
-                type=Path,
-                metavar="FILE",
-                help="write the table to a .csv or .parquet file (default: print it); scores, "
+                "FILE",
+                "write the table to a .csv or .parquet file (default: print it); scores, "
                 "where there are labels, go to FILE's name with .scores.csv",
             ),
             _system("predict by this system (default: the primary one)"),
@@ -137,12 +134,11 @@ _COMMANDS: Final = {
         "score the final models of several studies on several labelled corpora",
         "toolkit.study.transfer_command:transfer_command",
         (
-            _argument(
+            _path(
                 "inputs",
+                "DIR | OTHER.csv",
+                "folders of finished studies, and tables of labelled corpora",
                 nargs="+",
-                type=Path,
-                metavar="DIR | OTHER.csv",
-                help="folders of finished studies, and tables of labelled corpora",
             ),
             _system("score this system of each study (default: the primary one)"),
             _argument(
@@ -151,9 +147,7 @@ _COMMANDS: Final = {
                 default="f1_micro",
                 help="score that is shown; transfer.csv has all (default: f1_micro)",
             ),
-            _argument(
-                "--out", type=Path, metavar="DIR", help="folder of table, page and figure"
-            ),
+            _path("--out", "DIR", "folder of table, page and figure"),
         ),
         ("column", "table", "merge", "missing", "frames", "root", "figures"),
     ),
@@ -190,9 +184,7 @@ _COMMANDS: Final = {
         "toolkit.study.examining:pool_command",
         (
             _SOURCE,
-            _argument(
-                "--out", type=Path, required=True, metavar="DIR", help="folder of the tables"
-            ),
+            _path("--out", "DIR", "folder of the tables", required=True),
             _argument(
                 "--form",
                 choices=("npy", "parquet"),
@@ -210,9 +202,7 @@ _COMMANDS: Final = {
             _DIR,
             _argument("utterance", metavar="UTTERANCE"),
             _system("which system explains (default: early, if any)"),
-            _argument(
-                "--data", type=Path, metavar="DATASET.csv", help="where the data are now"
-            ),
+            _path("--data", "DATASET.csv", "where the data are now"),
         ),
         ("root", "table"),
     ),
@@ -242,12 +232,11 @@ _COMMANDS: Final = {
                 required=True,
                 help="the corpus: ravdess, crema-d, emo-db or iemocap",
             ),
-            _argument(
+            _path(
                 "--out",
-                type=Path,
+                "FILE",
+                "table to write, which must be new; its paths begin at its folder",
                 required=True,
-                metavar="FILE",
-                help="table to write, which must be new; its paths begin at its folder",
             ),
         ),
     ),
@@ -335,16 +324,12 @@ def _has_lost_reader(error: OSError) -> bool:
     try:
         sys.stdout.flush()
     except OSError:
-        _drop_output()
+        # Python would fail once more when it writes the rest: that goes elsewhere.
+        with suppress(OSError, ValueError):  # a stream of a test or notebook has no number
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
     return lost
-
-
-def _drop_output() -> None:
-    """Lead the output elsewhere: Python would fail once more when it writes the rest."""
-    with suppress(OSError, ValueError):  # a stream of a test or notebook has no number
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
 
 
 def _carry_out(command: _Command, arguments: dict[str, Any]) -> int:
@@ -387,7 +372,9 @@ def _build_parser(
         if name in words:  # the options of all commands take a tenth of a second
             for argument, settings in command.arguments:
                 parsers[name].add_argument(argument, **settings)
-            parsers[name].add_study_options(command.options)
+            # As argparse does, take the beginning of --help-all for it.
+            shows_all = any(word.startswith("--help-") for word in words)
+            parsers[name].add_study_options(command.options, shows_all=shows_all)
     parsers[
         "explain"
     ].hint = (

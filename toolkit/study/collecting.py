@@ -1,11 +1,10 @@
 """The results of a study written as files, or left as they are where they are up to date."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from toolkit.files import (
     CHECKSUMS,
@@ -27,9 +26,6 @@ from toolkit.study.units import hash_code, library_versions
 from toolkit.systems import System
 from toolkit.validation import FINAL, Comparison
 from toolkit.validation.predictions import parse_predictions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 logger = logging.getLogger(__name__)
 

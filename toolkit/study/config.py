@@ -8,10 +8,18 @@ so that a refused option answers at once.
 import math
 import os
 import re
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from toolkit.literature import MetricName, Published, Text, expand_protocol
 from toolkit.systems import HYBRID
@@ -29,8 +37,6 @@ def _check_scheduler_address(address: str) -> str:
 def _normalise_storage(url: str) -> str:
     """Check the URL of an Optuna storage and add its driver.
 
-    Examples
-    --------
     >>> _normalise_storage("postgresql://anna@db/searches")
     'postgresql+psycopg://anna@db/searches'
     """
@@ -48,8 +54,6 @@ def _normalise_storage(url: str) -> str:
 def mask_password(text: str) -> str:
     """Replace passwords in a text that may hold the URL of a storage.
 
-    Examples
-    --------
     >>> mask_password("cannot reach postgresql://anna:se:cr@et@db/x?password=y")
     'cannot reach postgresql://anna:***@db/x?password=***'
     """
@@ -76,17 +80,16 @@ class ConfigError(ValueError):
     """A request that is not understood or cannot be carried out."""
 
 
-def _identity(default: Any, help_text: str, **settings: Any) -> Any:
-    """Describe a field that decides the numbers."""
-    return _option(default, help_text, identity=True, **settings)
-
-
 def _option(
     default: Any, help_text: str, *, identity: bool = False, table: bool = False, **limits: Any
 ) -> Any:
     """Describe a field; a ``table`` exists in ``study.toml`` only, not as a flag."""
     extra: dict[str, Any] = {"identity": identity, "table": table}
     return Field(default, description=help_text, json_schema_extra=extra, **limits)
+
+
+#: Describe a field that decides the numbers.
+_identity = partial(_option, identity=True)
 
 
 class StudyConfig(BaseModel):
@@ -285,10 +288,10 @@ class StudyConfig(BaseModel):
     workers: int | None = _option(
         None, "local processes (default: the cores, at most 8)", ge=1, le=256
     )
-    scheduler: Text | None = _option(
+    scheduler: Annotated[Text, AfterValidator(_check_scheduler_address)] | None = _option(
         None, "tcp://HOST:PORT of a Dask scheduler that runs the units (extra: cluster)"
     )
-    storage: Text | None = _option(
+    storage: Annotated[Text, AfterValidator(_normalise_storage)] | None = _option(
         None,
         "postgresql+psycopg://USER@HOST/DATABASE for the searches (default: search.db)",
         repr=False,
@@ -346,16 +349,6 @@ class StudyConfig(BaseModel):
             raise ValueError("write SYSTEM/FOLD, for example text/03 or text/final")
         return only
 
-    @field_validator("scheduler")
-    @classmethod
-    def _check_scheduler(cls, scheduler: str | None) -> str | None:
-        return None if scheduler is None else _check_scheduler_address(scheduler)
-
-    @field_validator("storage")
-    @classmethod
-    def _check_storage(cls, storage: str | None) -> str | None:
-        return None if storage is None else _normalise_storage(storage)
-
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.only is not None and self.fresh:
@@ -403,7 +396,14 @@ class StudyConfig(BaseModel):
     @classmethod
     def _check_imbalance(cls, imbalance: str) -> str:
         known = ("auto", "none", "weights", "oversample", "smote", "borderline", "smote_tomek")
-        return _check_words(imbalance, known)
+        words = imbalance.split(",")
+        if unknown := [word for word in words if word not in known]:
+            raise ValueError(
+                f"{', '.join(unknown)} is unknown; choose among {', '.join(known)}"
+            )
+        if "auto" in words and len(words) > 1:
+            raise ValueError("auto stands alone")
+        return imbalance
 
     @field_validator("screening")
     @classmethod
@@ -474,11 +474,8 @@ class StudyConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Give the fields of the identity as plain data.
 
-        Returns
-        -------
-        dict
-            Field name to value. Paths and headers of the data are left out, since their content
-            counts; so is the number of trials, which may be raised.
+        Paths and headers of the data are left out, since their content counts; so is the number
+        of trials, which may be raised.
         """
         plain = self.model_dump(mode="json")
         left_out = {
@@ -495,12 +492,3 @@ class StudyConfig(BaseModel):
         return {
             name: plain[name] for name in self.identity_fields() if name not in left_out
         } | {"statistics": ",".join(self.searched_statistics)}
-
-
-def _check_words(text: str, known: tuple[str, ...]) -> str:
-    words = text.split(",")
-    if unknown := [word for word in words if word not in known]:
-        raise ValueError(f"{', '.join(unknown)} is unknown; choose among {', '.join(known)}")
-    if "auto" in words and len(words) > 1:
-        raise ValueError("auto stands alone")
-    return text

@@ -31,7 +31,7 @@ from toolkit.files import (
 )
 from toolkit.study.config import ConfigError
 from toolkit.study.options import Request
-from toolkit.study.terminal import is_quiet, print_json
+from toolkit.study.terminal import is_quiet, list_some, print_json
 
 _ENDINGS: Final = {*SEQUENCE_EXTENSIONS, *(f".{end}" for ends in READERS for end in ends)}
 _COLUMNS: Final = (
@@ -39,7 +39,6 @@ _COLUMNS: Final = (
 )
 #: Headers that would not name a modality.
 _TAKEN: Final = {*_COLUMNS, *(header for headers in ROLES.values() for header in headers)}
-_MOST_NAMED: Final = 5
 
 _SEXES: Final = {"M": "male", "F": "female"}
 _DEMOGRAPHICS: Final = "VideoDemographics.csv"
@@ -159,7 +158,7 @@ def scan_command(request: Request) -> int:
         for name, n in n_cells.items():
             print(f"Column {name}: {n:,} files")  # noqa: T201
         for note, names in scan.left_out.items():
-            print(f"Note: {note}: {_list_some(names)}")  # noqa: T201
+            print(f"Note: {note}: {len(names):,} ({list_some(names)})")  # noqa: T201
     return 0
 
 
@@ -198,12 +197,13 @@ class _Scan:
             elif not (self.name == "iemocap" and "dialog" in inside.parts):
                 self._add_file(inside)
         if not self.rows:
-            seen = _list_some([name for names in self.left_out.values() for name in names])
+            names = [name for names in self.left_out.values() for name in names]
+            seen = f"{len(names):,} ({list_some(names)})" if names else "no files"
             raise ValueError(
                 f"{folder} holds no utterance of the layout {self.name}; expected names such "
                 f"as {self.layout.example}"
                 + (", with labels in dialog/EmoEvaluation" * (self.name == "iemocap"))
-                + f". Found: {seen or 'no files'}."
+                + f". Found: {seen}."
             )
         if self.name == "crema-d":
             self._read_demographics(folder / _DEMOGRAPHICS)
@@ -318,12 +318,6 @@ def _name_column(folders: tuple[str, ...], varying: str, ending: str) -> str:
     words = re.findall(r"[a-z0-9]+", "_".join(kept).casefold())
     name = "_".join(words).lstrip("0123456789_")
     return name or ("features" if ending in SEQUENCE_EXTENSIONS else ending[1:])
-
-
-def _list_some(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    some = ", ".join(names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-    return f"{len(names):,} ({some})" if names else ""
 
 
 def write_data(

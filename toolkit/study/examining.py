@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-import toolkit.data
 from toolkit.data import (
     DatasetSummary,
     ManifestError,
@@ -34,6 +33,7 @@ from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request
 from toolkit.study.plan import Plan, plan_study
 from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table, show_files
+from toolkit.study.units import hash_code
 
 logger = logging.getLogger(__name__)
 
@@ -114,29 +114,27 @@ def _find_notes(plan: Plan, alone: str | None) -> Path | None:
     """Name the file with the notes on data that passed; None if a file changed just now."""
     config, manifest = plan.config, plan.manifest
     options = (config.missing, config.frames, config.duplicates, config.normalise, config.outer)
-    content = hashlib.sha256(
-        repr((*options, config.content_parts, config.seed, alone)).encode()
-    )
-    for file in sorted(Path(toolkit.data.__file__).parent.glob("*.py")):
-        content.update(file.read_bytes())  # other code may find other faults
-    content.update(repr((manifest.digest(content=True), manifest.warnings)).encode())
+    known: list[object] = [*options, config.content_parts, config.seed, alone]
+    # Other code may find other faults.
+    known += [hash_code(), manifest.digest(content=True), manifest.warnings]
     newest = 0
     for modality, paths in manifest.paths.items():
-        content.update(modality.encode())
         for path in paths:
-            member = None if path is None else split_member(path)
-            try:
-                status = None if path is None else (member.file if member else path).stat()
-            except OSError:
-                return None
-            changed = 0 if status is None else max(status.st_mtime_ns, status.st_ctime_ns)
-            size = None if status is None else status.st_size
-            content.update(repr((str(path), size, changed)).encode())
+            size = changed = 0
+            if path is not None:
+                member = split_member(path)
+                try:
+                    status = (member.file if member else path).stat()
+                except OSError:
+                    return None
+                size, changed = status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+            known.append((modality, str(path), size, changed))
             newest = max(newest, changed)
     # File systems keep times in ticks: a file that changed just now may change unnoticed.
     if time.time_ns() - newest < _SETTLED:
         return None
-    return cache_folder() / "checked" / f"{content.hexdigest()[:24]}.json"
+    digest = hashlib.sha256(repr(known).encode()).hexdigest()
+    return cache_folder() / "checked" / f"{digest[:24]}.json"
 
 
 def check_command(request: Request) -> int:

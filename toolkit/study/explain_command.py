@@ -1,17 +1,18 @@
 """The command ``toolkit explain``: contributions to one utterance, by part and by frame."""
 
-import difflib
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data import Manifest, read_sequence, split_member
+from toolkit.data.roles import suggest
 from toolkit.explain import Explainer
 from toolkit.explain.timeline import UtteranceExplanation, explain_utterance
 from toolkit.files import FolderError, format_csv, format_json, write_bytes
@@ -30,12 +31,7 @@ from toolkit.validation.ledger import Ledger
 _MOST_SHOWN: Final = 5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Explained:
-    """One utterance explained: the numbers of its JSON file, and the written files."""
-
-    summary: dict[str, Any]
-    files: tuple[Path, ...]
+_Explained = tuple[dict[str, Any], tuple[Path, ...]]
 
 
 def _explain_from_study(
@@ -47,7 +43,7 @@ def _explain_from_study(
     roots: Sequence[Path] = (),
     given_tables: Mapping[str, Path] | None = None,
 ) -> _Explained:
-    """Explain one utterance of a finished study; write its numbers and a figure."""
+    """Explain one utterance of a finished study; give its numbers and the written files."""
     study = StudyFolder(folder)
     described = study.read_data()[1]["modalities"]
     provenance = study.read_provenance()
@@ -101,8 +97,8 @@ def _explain_from_study(
 def _find_row(manifest: Manifest, utterance: str) -> int:
     found = np.flatnonzero(manifest.utterances == utterance)
     if len(found) == 0:
-        close = difflib.get_close_matches(utterance, manifest.utterances.tolist(), n=1)
-        near = f"; did you mean {close[0]!r}?" if close else "."
+        near = suggest(utterance, manifest.utterances.tolist())
+        near = f";{near}" if near else "."
         raise ConfigError(f"There is no utterance {utterance!r} in the study{near}")
     return int(found[0])
 
@@ -197,7 +193,9 @@ def _write(
                 (f"{curve.modality} {frame}", value)
                 for curve in explanation.curves
                 for frame, value in zip(
-                    curve.frames.tolist(), curve.contributions[k].tolist(), strict=True
+                    curve.frames.tolist(),
+                    (curve.contributions[k] - curve.contributions.mean(axis=0)).tolist(),
+                    strict=True,
                 )
             )
             for k in dict.fromkeys((y_pred, label))
@@ -206,7 +204,7 @@ def _write(
         "note": "Contributions of frames are a convention that adds up exactly, not Shapley "
         "values of frames.",
     }
-    stem = "explain/frames/" + re.sub(r"[^A-Za-z0-9._-]", "_", f"{name}-{system}")
+    stem = f"explain/frames/{_file_name(name)}-{system}"
     rows = [
         (curve.modality, int(frame), *values)
         for curve in explanation.curves
@@ -226,7 +224,15 @@ def _write(
     Inventory(folder).reserve(stem + end for end in contents)
     for end, content in contents.items():
         write_bytes(folder / (stem + end), content)
-    return _Explained(summary, tuple(folder / (stem + end) for end in contents))
+    return summary, tuple(folder / (stem + end) for end in contents)
+
+
+def _file_name(utterance: str) -> str:
+    """Give a portable name of its own to the files of an utterance."""
+    portable = re.sub(r"[^A-Za-z0-9._-]", "_", utterance)
+    if portable == utterance:
+        return utterance
+    return f"{portable}-{hashlib.sha256(utterance.encode('utf-8')).hexdigest()[:8]}"
 
 
 def _find_leading(named: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -238,15 +244,18 @@ def _describe_leading(summary: dict[str, Any], name: str) -> list[str]:
     """List the modalities, families and frames that contribute most to a class."""
     modalities, families = Counter[str](), Counter[str]()
     for part in summary["contributions"]:
-        modalities[part["modality"]] += part["margins"][name]
-        families[f"{part['modality']} {part['family']}"] = part["margins"][name]
+        # As in the figure: what raises all classes alike moves no probability.
+        value = part["margins"][name] - mean(part["margins"].values())
+        modalities[part["modality"]] += value
+        families[f"{part['modality']} {part['family']}"] = value
     leading = {
         "modalities": _find_leading(modalities.items()),
         "families": _find_leading(families.items()),
         "frames": summary["leading_frames"][name],
     }
     return [
-        f"Contributions to class {name} in log-odds (+ raises it), largest first:",
+        f"Contributions to class {name} in log-odds, minus the mean over classes (+ raises it), "
+        "largest first:",
         *(
             f"  {kind}: " + ", ".join(f"{key} {value:+.3f}" for key, value in found.items())
             for kind, found in leading.items()
@@ -259,10 +268,10 @@ def explain_command(request: Request) -> int:
     """Explain one utterance of a study: print what contributed most, and its files."""
     given = {name: value for name, value in request.arguments.items() if name != "study"}
     options = request.config
-    explained = _explain_from_study(**given, roots=options.root, given_tables=options.table)
-    summary = explained.summary
+    tables = options.table
+    summary, files = _explain_from_study(**given, roots=options.root, given_tables=tables)
     if request.as_json:
-        print_json(summary | {"files": [str(path) for path in explained.files]})
+        print_json(summary | {"files": [str(path) for path in files]})
         return 0
     probabilities = (f"{name} {p:.3f}" for name, p in summary["probabilities"].items())
     who = f"{summary['utterance']} ({summary['speaker']}), by {summary['system']}"
@@ -271,5 +280,5 @@ def explain_command(request: Request) -> int:
     lines.append(f"Probabilities: {', '.join(probabilities)}")
     for name in summary["leading_frames"]:
         lines += _describe_leading(summary, name)
-    print("\n".join([*lines, "Files:", *(f"  {path}" for path in explained.files)]))  # noqa: T201
+    print("\n".join([*lines, "Files:", *(f"  {path}" for path in files)]))  # noqa: T201
     return 0

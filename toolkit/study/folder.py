@@ -309,7 +309,6 @@ class StudyFolder:
 
         A primary system that was asked for explicitly is added to the recorded one.
 
-        - study: Name of the study.
         - about: Modalities to the notes on their files and the names of their dimensions.
         """
         path = self.path / _DATA

@@ -104,7 +104,9 @@ class Inventory:
         derived, kept = self._read(_INVENTORY)[0], self._read(_KEPT)[0]
         written = (*_SET_UP, _INVENTORY, _KEPT, *derived, *kept)
         found = [
-            temporary for name in written for temporary in _glob_temporary(self.path / name)
+            temporary
+            for path in (self.path / name for name in written)
+            for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
         ]
         # Units and explanations are written by workers, each as a whole.
         patterns = (f"{INTERNAL}/units/*/.*.tmp", f"{INTERNAL}/.learning_curve.*.tmp")
@@ -151,10 +153,6 @@ class Inventory:
         raise FolderError(
             f"{file} is no list of files of this folder. Name a new or empty folder with --out."
         )
-
-
-def _glob_temporary(path: Path) -> Iterable[Path]:
-    return path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
 
 
 def _is_inside(name: object) -> bool:

@@ -48,9 +48,8 @@ OUTSIDE: Final = "internal/outside/{}.csv"
 class Request:
     """A command line, checked.
 
-    - arguments: the command's own arguments.
+    - arguments: those of the command itself; options of a study are in `config`.
     - manifest: None where the command reads no table, or the study has generated data.
-    - as_json: whether the answer is JSON on standard output.
     """
 
     arguments: Mapping[str, Any]
@@ -69,8 +68,7 @@ class Request:
     ) -> Self:
         """Resolve the study that a command line names, and read its table where needed.
 
-        - own: the command's own arguments.
-        - words: options of a study, as the parser gives them.
+        - own, words: arguments of the command itself; options of a study.
         """
         own = dict(own)
         options = _read_options(words, own)
@@ -180,10 +178,8 @@ def _unify(keys: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nearest(key: str) -> str:
-    """Suggest the option _nearest to an unknown one.
+    """Suggest the option nearest to an unknown one.
 
-    Examples
-    --------
     >>> _nearest("trial")
     "; did you mean 'trials'?"
     """
@@ -264,23 +260,19 @@ def read_table(config: StudyConfig, source: Path) -> Manifest:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose refusals are one line that names the _nearest known option.
+    """A parser whose refusals are one line that names the nearest known option.
 
     - hint: What every refusal of this command ends with.
     """
 
     hint: str = ""
 
-    def __init__(self, *words: Any, **settings: Any) -> None:
-        super().__init__(*words, **settings)
-        self._rare: dict[argparse.Action, str] = {}
-
     def error(self, message: str) -> NoReturn:
         """Refuse the request."""
         self.exit(2, f"error: {message}{self.hint}\n")
 
-    def add_study_options(self, names: Collection[str]) -> None:
-        """Add one option per named field of the configuration."""
+    def add_study_options(self, names: Collection[str], *, shows_all: bool) -> None:
+        """Add one option per named field; the help leaves out rare ones unless asked."""
         titles = {title: self.add_argument_group(title) for title in _GROUPS}
         for name, field in StudyConfig.model_fields.items():
             if name not in names or _is_table(name):
@@ -289,11 +281,14 @@ class Parser(argparse.ArgumentParser):
             kind, choices = _kind(field.annotation), ",".join(_list_choices(field.annotation))
             text = field.description or ""
             if kind is not bool and field.default not in (None, (), {}):
-                text += f" (default: {_show(field.default)})"
-            text = text.replace("%", "%%")
+                default = field.default
+                if isinstance(default, tuple):
+                    default = "all" if len(default) > 1 else default[0]
+                text += f" (default: {default})"
+            is_shown = shows_all or name not in _RARE
             settings: dict[str, Any] = {
                 "default": argparse.SUPPRESS,
-                "help": text,
+                "help": text.replace("%", "%%") if is_shown else argparse.SUPPRESS,
                 "dest": name,
             }
             if kind is bool:
@@ -304,18 +299,9 @@ class Parser(argparse.ArgumentParser):
                 settings["action"] = "append" if kind in (tuple, dict) else "store"
                 if name in _LISTS:
                     settings |= {"nargs": "+", "metavar": "NAME"}
-            action = group.add_argument(_flag(name), **settings)
-            if name in _RARE:
-                self._rare[action] = text
-                action.help = argparse.SUPPRESS
-        if self._rare:
-            self.add_argument("--help-all", action=_HelpAll, help="show rare options too")
-
-    def print_all_help(self) -> None:
-        """Print the help with every option."""
-        for action, text in self._rare.items():
-            action.help = text
-        self.print_help()
+            group.add_argument(_flag(name), **settings)
+        if _RARE & {*names}:
+            self.add_argument("--help-all", action="help", help="show rare options too")
 
     def refuse_unknown(self, words: list[str]) -> None:
         """Refuse words that belong to no option."""
@@ -329,16 +315,6 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown option {word.partition('=')[0]}{_nearest(name)}")
         if words:
             self.error(f"unexpected {words[0]!r}")
-
-
-class _HelpAll(argparse.Action):
-    def __init__(self, option_strings: list[str], dest: str, **settings: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **settings)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        assert isinstance(parser, Parser)
-        parser.print_all_help()
-        parser.exit()
 
 
 def _list_choices(annotation: Any) -> tuple[str, ...]:
@@ -461,12 +437,6 @@ def _kind(annotation: Any) -> type:
     if get_origin(annotation) in (tuple, dict):
         return tuple if get_origin(annotation) is tuple else dict
     return annotation if isinstance(annotation, type) else str
-
-
-def _show(default: Any) -> str:
-    if isinstance(default, tuple):
-        return "all" if len(default) > 1 else default[0]
-    return str(default)
 
 
 def _pair(name: str, text: str) -> tuple[str, str]:

@@ -1,7 +1,5 @@
 """Systems from outside: their predictions in a CSV, checked against a study."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import defaultdict
@@ -34,8 +32,7 @@ class Outside:
 
     - table: Its predictions of the tested utterances, aligned to the study.
     - n_folds: Number of folds that its file names; None where it names none.
-    - kept: Path of the copy of its file in the study's folder.
-    - text: Content of its file.
+    - kept, text: Path and content of the copy of its file in the study's folder.
     """
 
     table: Predictions

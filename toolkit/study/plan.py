@@ -1,7 +1,6 @@
 """A study before it runs: its configuration resolved, its data read, its memory bounded."""
 
 import hashlib
-import importlib.util
 import logging
 import platform
 import shutil
@@ -12,8 +11,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -25,18 +25,20 @@ from toolkit.data.corpora import CORPUS_VERSION
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain.shapley import MAX_PLAYERS
 from toolkit.files import OUTPUTS, cache_folder, format_json
+from toolkit.models import GRIDS
 from toolkit.models.boosters import check_device
+from toolkit.models.spaces import grid_size, make_grid, make_space
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.pooling.corpus import count_columns, pool_modality
 from toolkit.pooling.statistics import resolve_statistics
 from toolkit.pooling.table import normalise_speakers
-from toolkit.study.config import ConfigError, StudyConfig, mask_password
+from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.folder import StudyFolder
 from toolkit.study.options import read_table
 from toolkit.study.outside import Outside, read_outside
-from toolkit.study.searching import bound_memory, make_search_options, widest_fit
 from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table, show_files
 from toolkit.study.units import hash_code, library_versions
+from toolkit.study.workers import Unit, widest_fit
 from toolkit.systems import (
     EARLY,
     System,
@@ -48,6 +50,7 @@ from toolkit.systems import (
 )
 from toolkit.validation import (
     FINAL,
+    MOST_COLUMNS,
     WIDE_SCREEN,
     Fold,
     Protocol,
@@ -56,7 +59,6 @@ from toolkit.validation import (
     majority_predictions,
     make_folds,
     outer_grouping,
-    resolve_outer,
 )
 from toolkit.validation.fits import find_wide
 from toolkit.validation.folds import (
@@ -65,37 +67,16 @@ from toolkit.validation.folds import (
     groups_of,
     holds_content,
     inner_folds,
+    resolve_outer,
+)
+from toolkit.validation.search import (
+    IMBALANCE_AUTO,
+    IMBALANCE_GRID,
+    SCREENING_AUTO,
+    SCREENING_GRID,
 )
 
 logger = logging.getLogger(__name__)
-
-#: More processes than this wait on one another for SQLite's single lock.
-_MOST_SQLITE_WORKERS: Final = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Unit:
-    """One system in one fold, boosted or a logistic regression on the same features."""
-
-    system: str
-    fold: Fold
-    modalities: tuple[str, ...]
-    protocol: Protocol
-    options: SearchOptions
-    logistic: bool = False
-
-    @property
-    def name(self) -> str:
-        """System and fold, as in ``--only``."""
-        return f"{self.system}/{self.fold.name}"
-
-    @property
-    def rank(self) -> tuple[bool, int]:
-        """Place in the order of the run."""
-        # Scores need no final model, so the models for new recordings come last; the longest
-        # first, or the other workers would wait for it.
-        is_final = self.fold.number == FINAL
-        return is_final, -len(self.modalities) if is_final else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +104,6 @@ class Plan:
     - seeded: Systems under further seeds to the seed and the modalities of each.
     - notes: Sentences about the files of each modality, once they are examined.
     - names: Names of the dimensions of modalities that have some, once they are examined.
-    - outside: Systems from outside.
     """
 
     config: StudyConfig
@@ -162,19 +142,19 @@ class Plan:
         logistic = (logistic_name(s) for s in self.systems if not System.parse(s).is_subset)
         return (*self.systems, *logistic, *self.seeded)
 
-    def list_units(self) -> list[_Unit]:
+    def list_units(self) -> list[Unit]:
         """List every unit of the study, system by system."""
-        units: list[_Unit] = []
+        units: list[Unit] = []
         for system, modalities in self.systems.items():
             seen = (modalities, self.protocol, self.options)
-            units += [_Unit(system, fold, *seen) for fold in self.folds]
+            units += [Unit(system, fold, *seen) for fold in self.folds]
             if not System.parse(system).is_subset:
-                units.append(_Unit(system, final_fold(self.manifest), *seen))
+                units.append(Unit(system, final_fold(self.manifest), *seen))
                 name = logistic_name(system)
-                units += [_Unit(name, fold, *seen, logistic=True) for fold in self.folds]
+                units += [Unit(name, fold, *seen, logistic=True) for fold in self.folds]
         for system, (seed, modalities) in self.seeded.items():
             seen = (modalities, replace(self.protocol, seed=seed), self.options)
-            units += [_Unit(system, fold, *seen) for fold in self.folds]
+            units += [Unit(system, fold, *seen) for fold in self.folds]
         return units
 
     def check_only(self, only: str) -> str:
@@ -217,13 +197,7 @@ class Plan:
             ]
             if not unit.logistic:
                 columns[unit.system] = widest_fit(widths, unit.options)
-            needs[unit.name] = bound_memory(
-                len(self.manifest),
-                widths,
-                unit.options,
-                n_classes=len(self.manifest.classes),
-                logistic=unit.logistic,
-            )
+            needs[unit.name] = unit.bound_memory(self.manifest, widths)
         largest = sorted(needs.values(), reverse=True)[: self.config.n_workers]
         return _Estimate(tuple(needs), columns, sum(largest))
 
@@ -277,11 +251,6 @@ class Plan:
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
-    def check_storage(self, n_workers: int) -> None:
-        """Refuse more workers than the storage can take, and a server without its driver."""
-        _check_writers(self.storage, n_workers)
-        _check_driver(self.storage)
-
     def search_name(self, provenance: Mapping[str, Any], modalities: Iterable[str]) -> str:
         """Name the searches in the storage, by all that decides them where it is shared."""
         if self.config.storage is None:  # the database lies in the study's own folder
@@ -327,6 +296,54 @@ class Plan:
             missing=self.config.missing,
             frames=self.config.frames,
         )
+
+
+def make_search_options(config: StudyConfig) -> SearchOptions:
+    """Resolve what the searches of a study may choose, and how often."""
+    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
+    if config.sampler == "grid":
+        auto = (SCREENING_GRID, IMBALANCE_GRID)
+    screening, imbalance = (
+        known if words == "auto" else tuple(dict.fromkeys(words.split(",")))
+        for words, known in zip((config.screening, config.imbalance), auto, strict=True)
+    )
+    try:
+        spaces = dict(SearchOptions().spaces)
+        spaces |= {kind: make_space(kind, table) for kind, table in config.space.items()}
+        grids = dict(GRIDS)
+        grids |= {kind: make_grid(kind, table) for kind, table in config.grid.items()}
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    options = SearchOptions(
+        boosters=config.searched_boosters,
+        statistics=config.searched_statistics,
+        screening=screening,
+        imbalance=imbalance,
+        n_trials=config.n_trials,
+        metric=config.metric,
+        sampler=config.sampler,
+        timeout=config.timeout,
+        spaces=spaces,
+        grids=grids,
+        most_columns=MOST_COLUMNS if config.wide == "reduce" else None,
+        screen_above=MOST_COLUMNS if config.wide == "screen" else None,
+        linear=config.linear,
+    )
+    if config.sampler != "grid":
+        return options
+    # A grid is run to its end, unless fewer trials are asked for.
+    choices = (options.statistics, options.screening, options.imbalance)
+    points = prod(map(len, choices)) * sum(
+        grid_size(options.grids[kind]) for kind in options.boosters
+    )
+    asked = config.trials if "trials" in config.model_fields_set else points
+    most = 5 if config.quick and "trials" not in config.model_fields_set else points
+    return replace(options, n_trials=min(asked, points, most))
+
+
+def limit_fixed(config: StudyConfig) -> int | None:
+    """Limit the columns of fits of the fixed configuration: its bins take most of its time."""
+    return None if config.wide == "keep" else MOST_COLUMNS
 
 
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
@@ -466,23 +483,3 @@ def _count_columns(n_dims: int, timed: bool, statistics: str, options: SearchOpt
         return width
     smaller = [n_dims * len(names) for names in PRESETS.values()]
     return max((n for n in smaller if n <= most), default=min(smaller))
-
-
-def _check_driver(url: str) -> None:
-    """Refuse a server whose driver is not installed."""
-    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
-        raise ConfigError(
-            f"The storage {mask_password(url)} needs a driver that is not installed: "
-            "pip install 'psycopg[binary]'"
-        )
-
-
-def _check_writers(url: str, n_workers: int) -> None:
-    """Refuse more workers than a storage can take."""
-    if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
-        raise ConfigError(
-            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
-            f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
-            f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
-            "postgresql+psycopg://USER@HOST/DATABASE."
-        )

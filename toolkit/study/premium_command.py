@@ -23,10 +23,9 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
-from toolkit.study.plan import Plan, plan_study
-from toolkit.study.searching import limit_fixed
+from toolkit.study.plan import Plan, limit_fixed, plan_study
 from toolkit.study.terminal import is_quiet, print_json, print_lines
-from toolkit.study.workers import exit_with_parent
+from toolkit.study.workers import call_in_child
 from toolkit.validation import make_features
 from toolkit.validation.fixed import (
     FixedFits,
@@ -203,9 +202,4 @@ def _map(fit: Callable[[_Task], _Answer], tasks: list[_Task], *, workers: int) -
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
 
     work = Parallel(n_jobs=workers)
-    return list(work(delayed(_fit_in_child)(fit, task, os.getpid()) for task in tasks))
-
-
-def _fit_in_child(fit: Callable[[_Task], _Answer], task: _Task, parent: int) -> _Answer:
-    exit_with_parent(parent)
-    return fit(task)
+    return list(work(delayed(call_in_child)(fit, task, os.getpid()) for task in tasks))

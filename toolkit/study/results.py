@@ -1,18 +1,18 @@
 """Results of a study, derived from its finished units; no fit is made."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 import toolkit
+from toolkit.explain.shares import Attribution
 from toolkit.files import (
     INTERNAL,
     FolderError,
@@ -22,12 +22,13 @@ from toolkit.files import (
     read_array,
     read_json,
 )
-from toolkit.fusion.fuse import FusionRecord, fuse_systems
-from toolkit.report import StudyFacts, format_markdown, summarise_study
+from toolkit.fusion.fuse import FusionRecord, FusionResult, fuse_systems
+from toolkit.fusion.learned import LearnedFusion
+from toolkit.report import Report, StudyFacts, format_markdown, summarise_study
 from toolkit.report.document import Table
 from toolkit.study.attribution import derive_attribution, tested_rows
 from toolkit.study.final_models import format_finals, learn_finals
-from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
+from toolkit.study.folder import CURVE, SUMMARY, Study, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import OUTSIDE
 from toolkit.study.outcome import format_scores
@@ -48,6 +49,7 @@ from toolkit.validation import (
     ROLES,
     Comparison,
     LeakageError,
+    Predictions,
     Score,
     UnitResult,
     gather_predictions,
@@ -63,19 +65,9 @@ from toolkit.validation.nested import majority_ledgers
 from toolkit.validation.predictions import format_predictions
 from toolkit.validation.scores import average_seeds, find_score, group_seeds, score_systems
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from toolkit.explain.shares import Attribution
-    from toolkit.fusion.fuse import FusionResult
-    from toolkit.fusion.learned import LearnedFusion
-    from toolkit.report import Report
-    from toolkit.study.folder import Study
-    from toolkit.validation import Predictions
-
-    Ledgers = Mapping[str, Mapping[int, Sequence[dict[str, Any]]]]
-
 logger = logging.getLogger(__name__)
+
+Ledgers = Mapping[str, Mapping[int, Sequence[dict[str, Any]]]]
 
 #: Options that a report needs beside those of the identity.
 _SHOWN_OPTIONS: Final = ("content_parts", "space", "grid", "table_metrics", "seeds")
@@ -88,15 +80,12 @@ class Derived:
     """All that the finished units of a study give, before it is audited and scored.
 
     - units, fitted: Finished systems to their units, and to their out-of-fold predictions.
-    - unfinished: Systems that lack folds.
     - fused: Late fusions and class offsets; None where nothing is fused.
     - attribution, explanations: Of :func:`derive_attribution`.
     - final_units: Finished systems to their unit that was fitted on every speaker.
     - learnt: The fusions of the final models; None where there are none.
     - ledgers: Every system's entries by fold.
-    - final_ledgers: Entries of the final models.
     - leaks: Messages of fits that the ledger refused.
-    - outside: Systems from outside by name.
     """
 
     study: Study
@@ -226,7 +215,6 @@ def _read_units(study: Study) -> tuple[dict[str, list[UnitResult]], tuple[str, .
 def audit_study(
     study: Study,
     ledgers: Ledgers,
-    *,
     final_ledgers: Mapping[str, Sequence[dict[str, Any]]] = MappingProxyType({}),
     predictions: Mapping[str, Predictions] = MappingProxyType({}),
 ) -> dict[str, Any]:
@@ -328,12 +316,8 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     late, offsets = (dict(fused.predictions), dict(fused.offsets)) if fused else ({}, {})
     late |= {one.table.system: one.table for one in derived.outside.values()}
     late |= fused.joined if fused else {}
-    audit = audit_study(
-        study,
-        derived.ledgers,
-        final_ledgers=derived.final_ledgers,
-        predictions={**derived.fitted, **late, **offsets},
-    )
+    scored = {**derived.fitted, **late, **offsets}
+    audit = audit_study(study, derived.ledgers, derived.final_ledgers, scored)
     if audit["problems"]:
         if write_audit:
             verdict = {AUDIT: format_json(audit).encode("utf-8")}

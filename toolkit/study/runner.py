@@ -1,8 +1,10 @@
 """From a configuration to a folder of results: check, pool, run what is missing, collect."""
 
+import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -24,7 +26,7 @@ from toolkit.files import (
 from toolkit.pooling import FeatureTable
 from toolkit.study.cluster import connect_cluster
 from toolkit.study.collecting import collect_study
-from toolkit.study.config import ConfigError, StudyConfig
+from toolkit.study.config import ConfigError, StudyConfig, mask_password
 from toolkit.study.datasets import write_data
 from toolkit.study.examining import check_data
 from toolkit.study.explaining import make_explain_tasks
@@ -32,8 +34,7 @@ from toolkit.study.folder import CURVE, SUMMARY, StudyFolder
 from toolkit.study.inventory import Inventory
 from toolkit.study.options import Request, load_config
 from toolkit.study.outcome import StudyResult
-from toolkit.study.plan import Plan, plan_study
-from toolkit.study.searching import limit_fixed
+from toolkit.study.plan import Plan, limit_fixed, plan_study
 from toolkit.study.terminal import show_work
 from toolkit.study.workers import (
     Failures,
@@ -53,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a unit of a job array waits for another one to set the folder up.
 _SET_UP_SECONDS: Final = 120
+#: More processes than this wait on one another for SQLite's single lock.
+_MOST_SQLITE_WORKERS: Final = 8
 
 
 def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyResult:
@@ -93,7 +96,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
             aside = path.rename(free_name(path))
         logger.info("The old %s is now %s.", path, aside)
     if config.storage is not None:  # refused before anything is written
-        plan.check_storage(config.n_workers if config.scheduler is None else 1)
+        _check_storage(plan.storage, config.n_workers if config.scheduler is None else 1)
         with open_storage(plan.storage):
             pass
     Inventory(path).claim()
@@ -117,7 +120,7 @@ def run_study(config: StudyConfig, manifest: Manifest | None = None) -> StudyRes
         if config.learning_curve and not _has_curve(plan):
             _fit_curve(plan, tables)
         Inventory(path).remove_leftovers()  # of workers that a cluster lost on the way
-        result = collect_study(plan.folder, again=bool(pending))
+        result = collect_study(plan.folder, again=bool(pending or failures))
     failures.raise_any()  # after the report: finished units are in it
     return result
 
@@ -263,14 +266,10 @@ def _make_tasks(
     """List every unit of a study whose modalities are all pooled."""
     return [
         UnitTask(
-            system=unit.system,
-            fold=unit.fold,
-            logistic=unit.logistic,
+            **{part.name: getattr(unit, part.name) for part in fields(unit)},
             manifest=plan.manifest,
             tables=tuple(tables[name] for name in unit.modalities),
             folder=plan.folder,
-            protocol=unit.protocol,
-            options=unit.options,
             storage=plan.storage,
             study_name=plan.search_name(provenance, unit.modalities),
             device=plan.config.device,
@@ -280,11 +279,27 @@ def _make_tasks(
     ]
 
 
+def _check_storage(url: str, n_workers: int) -> None:
+    """Refuse more workers than a storage can take, and a server without its driver."""
+    if url.startswith("sqlite") and n_workers > _MOST_SQLITE_WORKERS:
+        raise ConfigError(
+            f"{n_workers} workers would write to one SQLite file, which takes one writer at a "
+            f"time: beyond {_MOST_SQLITE_WORKERS} they wait for its lock until they fail. Use "
+            f"at most {_MOST_SQLITE_WORKERS} (--workers), or --storage "
+            "postgresql+psycopg://USER@HOST/DATABASE."
+        )
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            f"The storage {mask_password(url)} needs a driver that is not installed: "
+            "pip install 'psycopg[binary]'"
+        )
+
+
 def _open_searches(plan: Plan, pending: Sequence[UnitTask], n_writers: int) -> None:
     """Create the Optuna studies that are not there yet, before any worker starts."""
-    plan.check_storage(n_writers)
+    _check_storage(plan.storage, n_writers)
     searches = {
-        name: [table.modality for table in task.tables]
+        name: list(task.modalities)
         for task in pending
         if not task.logistic
         for name in task.search_sizes()
@@ -389,7 +404,7 @@ def _fit_curve(plan: Plan, tables: Mapping[str, FeatureTable]) -> None:
 def _set_superseded_aside(plan: Plan, tasks: Sequence[UnitTask]) -> None:
     """Move finished units of fusions over other modalities out of the way."""
     numbers = (*(fold.number for fold in plan.folds), FINAL)
-    seen = {task.system: [table.modality for table in task.tables] for task in tasks}
+    seen = {task.system: list(task.modalities) for task in tasks}
     for system, modalities in seen.items():
         finished = (plan.folder.read_modalities(system, number) for number in numbers)
         before = next((names for names in finished if names is not None), modalities)

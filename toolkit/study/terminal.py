@@ -1,18 +1,14 @@
 """What commands print: answers as JSON, tables and sentences; progress as a bar or lines."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +30,7 @@ def list_some(names: Iterable[str], most: int = 5) -> str:
     """List the first names, and count the others."""
     listed = list(names)
     n_more = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {n_more} more" if n_more > 0 else "")
+    return ", ".join(listed[:most]) + (f" and {n_more:,} more" if n_more > 0 else "")
 
 
 def print_lines(*lines: str) -> None:

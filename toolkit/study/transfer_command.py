@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data import Manifest
 from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.roles import suggest
 from toolkit.files import FolderError, format_csv, lock_folder, write_bytes, write_text
@@ -118,14 +117,10 @@ def _check_merge(merge: Mapping[str, str], results: Sequence[Any]) -> None:
             )
 
 
-def _name_classes(trained: Manifest, merge: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(merge.get(name, name) for name in trained.classes)
-
-
 def _read_labels(result: Any, merge: Mapping[str, str]) -> _Names:
     """Name the class of each utterance as the study does, after merging; None for others."""
     trained, manifest = result.trained, result.manifest
-    named = _name_classes(trained, merge)
+    named = [merge.get(name, name) for name in trained.classes]
     class_of = {source: merge.get(name, name) for source, name in trained.merged.items()}
     class_of |= dict(zip((*trained.classes, *named), (*named, *named), strict=True))
     # By name alone: another corpus may give a code another meaning.
@@ -186,7 +181,7 @@ def _read_study(
         digests = {m: table.digest for m, table in tables.items()}
         rows = plan.manifest.digest(content=holds_content(plan.config.outer))
         if rows == before.get("rows") and digests == before["modalities"]:
-            named = _name_classes(first.trained, merge)
+            named = tuple(merge.get(each, each) for each in first.trained.classes)
             return _Trained(name, chosen, named, out_of_fold, plan.manifest.utterances, tables)
     # A copy of training rows under other names would get the final model's own score.
     raise FolderError(

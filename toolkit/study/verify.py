@@ -134,9 +134,7 @@ def _verify_study(path: Path) -> tuple[list[_Check], dict[str, Any]]:
         derived = derive_units(study)
     except (FolderError, ConfigError) as error:  # damaged units: nothing can be audited
         return [*checks, _Check("leakage audit", 0, (str(error),))], {}
-    audit = audit_study(
-        study, derived.ledgers, final_ledgers=derived.final_ledgers, predictions=predictions
-    )
+    audit = audit_study(study, derived.ledgers, derived.final_ledgers, predictions)
     audit["problems"] += derived.leaks
     n_fits = sum(system["fits_and_choices"] for system in audit["systems"].values())
     checks.append(_Check("leakage audit", n_fits, tuple(audit["problems"])))

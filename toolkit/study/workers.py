@@ -16,18 +16,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
 from toolkit.files import explain_trouble
+from toolkit.models import RESAMPLING, parse_screening
 from toolkit.pooling import FeatureTable
 from toolkit.study.config import ConfigError, mask_password
 from toolkit.study.folder import StudyFolder
-from toolkit.study.searching import bound_memory, widest_fit
 from toolkit.study.units import describe_rows
 from toolkit.validation import (
+    FINAL,
+    WIDE_SCREEN,
     Fold,
     LeakageError,
     Protocol,
@@ -36,7 +38,7 @@ from toolkit.validation import (
     run_logistic_unit,
     run_unit,
 )
-from toolkit.validation.fits import make_presets
+from toolkit.validation.fits import estimate_memory, make_presets
 from toolkit.validation.search import size_searches
 
 logger = logging.getLogger(__name__)
@@ -47,33 +49,72 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 #: Units of one worker process take turns: one thread per fit is a setting of the process.
 _TURN: Final = threading.Lock()
 
+_Given = TypeVar("_Given")
+_Answer = TypeVar("_Answer")
+
+
+def widest_fit(widths: Sequence[Sequence[int]], options: SearchOptions) -> int:
+    """Count the columns of a unit's widest fit, given those of each table by preset."""
+    width = max(map(sum, widths))
+    most = options.screen_above
+    screened = most is not None and max(map(max, widths)) > most
+    # A gain is computed over all columns.
+    if not screened or any(name.startswith("gain") for name in options.screening):
+        return width
+    return min(width, max(parse_screening(n)[1] for n in (WIDE_SCREEN, *options.screening)))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UnitTask:
-    """One system in one outer fold, and all that is needed to run it anywhere.
-
-    - logistic: Whether it is the logistic regression on a boosted system's features.
-    - tables: The pooled features; memory-mapped ones travel to other processes by name.
-    - storage: URL of the Optuna storage; it may hold a password, so it is never shown.
-    - study_name: Name of the study there, before the system and the fold.
-    """
+class Unit:
+    """One system in one fold, boosted or a logistic regression on the same features."""
 
     system: str
     fold: Fold
-    logistic: bool
-    manifest: Manifest
-    tables: tuple[FeatureTable, ...]
-    folder: StudyFolder
+    modalities: tuple[str, ...]
     protocol: Protocol
     options: SearchOptions
-    storage: str = field(repr=False)
-    study_name: str
-    device: str = "cpu"
+    logistic: bool = False
 
     @property
     def name(self) -> str:
         """System and fold, as in ``--only``."""
         return f"{self.system}/{self.fold.name}"
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Place in the order of the run."""
+        # Scores need no final model, so the models for new recordings come last; the longest
+        # first, or the other workers would wait for it.
+        is_final = self.fold.number == FINAL
+        return is_final, -len(self.modalities) if is_final else 0
+
+    def bound_memory(self, manifest: Manifest, widths: Sequence[Sequence[int]]) -> int:
+        """Bound the bytes that it takes at a time; `widths` as of :func:`widest_fit`."""
+        return estimate_memory(
+            len(manifest),
+            widest_fit(widths, self.options),
+            side_by_side=max(map(sum, widths)) if len(widths[0]) > 1 else 0,
+            rounds=len(manifest.classes) * self.options.max_rounds,
+            resampled=bool(set(self.options.imbalance) & set(RESAMPLING)),
+            logistic=self.logistic,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class UnitTask(Unit):
+    """A unit, and all that is needed to run it anywhere.
+
+    - tables: The pooled features; memory-mapped ones travel to other processes by name.
+    - storage: URL of the Optuna storage; it may hold a password, so it is never shown.
+    - study_name: Name of the study there, before the system and the fold.
+    """
+
+    manifest: Manifest
+    tables: tuple[FeatureTable, ...]
+    folder: StudyFolder
+    storage: str = field(repr=False)
+    study_name: str
+    device: str = "cpu"
 
     @property
     def optuna_name(self) -> str:
@@ -102,26 +143,18 @@ class UnitTask:
                 most_columns=options.most_columns,
                 screen_above=options.screen_above,
             )
+            given = (self.manifest, features, self.fold)
+            kept: Any = {"system": self.system, "protocol": self.protocol}
             if self.logistic:
-                run = partial(
-                    run_logistic_unit,
-                    statistics=options.statistics[0],
-                    metric=options.metric,
-                )
+                statistics = options.statistics[0]
+                kept |= {"statistics": statistics, "metric": options.metric}
+                unit = run_logistic_unit(*given, **kept)
             else:
-                run = partial(
-                    run_unit,
-                    options=options,
-                    storage=self.storage,
-                    study_name=self.optuna_name,
-                    device=self.device,
-                )
-            unit = run(
-                self.manifest, features, self.fold, system=self.system, protocol=self.protocol
-            )
+                kept |= {"storage": self.storage, "study_name": self.optuna_name}
+                unit = run_unit(*given, **kept, options=options, device=self.device)
             for table in self.tables:
                 table.check_unchanged()
-            self.folder.write_unit(unit, [table.modality for table in self.tables], self.origin)
+            self.folder.write_unit(unit, self.modalities, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +162,6 @@ class _UnitFailure:
     """A unit that could not be finished, and the reason in a sentence.
 
     - expected: Whether the request, the data or the machine caused it, rather than a defect.
-    - trace: Traceback of a defect.
     """
 
     name: str
@@ -191,7 +223,7 @@ def run_tasks(
         return run_calls(client, packed, on_done)
     workers = min(workers, len(tasks))
     if workers <= 1:
-        return _follow(((task.name, _attempt_task(task)) for task in tasks), on_done)
+        return _follow(map(_attempt_named, tasks), on_done)
     from joblib import Parallel, delayed  # noqa: PLC0415  (only where processes are used)
     from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415
     from joblib.externals.loky.process_executor import BrokenProcessPool  # noqa: PLC0415
@@ -202,7 +234,7 @@ def run_tasks(
             # A worker that has read much of a mapped table is taken to leak, and is replaced.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             # Calling it starts the processes: an interrupt may come before the first result.
-            calls = (delayed(_execute_in_child)(task, os.getpid()) for task in tasks)
+            calls = (delayed(call_in_child)(_attempt_named, t, os.getpid()) for t in tasks)
             return _follow(work(calls), on_done)
     except BrokenProcessPool:
         raise ValueError(
@@ -227,13 +259,12 @@ def _follow(
     return failures
 
 
-def _execute_in_child(task: Any, parent: int) -> tuple[str, _UnitFailure | None]:
-    exit_with_parent(parent)
+def _attempt_named(task: Any) -> tuple[str, _UnitFailure | None]:
     return task.name, _attempt_task(task)
 
 
-def exit_with_parent(parent: int) -> None:
-    """End this process soon after its parent has ended, however that ended."""
+def call_in_child(call: Callable[[_Given], _Answer], given: _Given, parent: int) -> _Answer:
+    """Make a call in a process that ends soon after its parent has, however that ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -242,6 +273,7 @@ def exit_with_parent(parent: int) -> None:
 
     if not any(thread.name == "exit-with-parent" for thread in threading.enumerate()):
         threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
+    return call(given)
 
 
 def run_calls(
@@ -346,13 +378,7 @@ def _smaller_statistics(tasks: Sequence[UnitTask], workers: int, available: int)
 
 def _task_memory(task: UnitTask, statistics: Sequence[str] | None = None) -> int:
     widths = _task_widths(task, statistics or task.options.statistics)
-    return bound_memory(
-        len(task.manifest),
-        widths,
-        task.options,
-        n_classes=len(task.manifest.classes),
-        logistic=task.logistic,
-    )
+    return task.bound_memory(task.manifest, widths)
 
 
 def _task_widths(task: UnitTask, presets: Sequence[str]) -> list[list[int]]:

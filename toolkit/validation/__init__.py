@@ -16,7 +16,6 @@ from toolkit.validation.folds import (
     derive_seed,
     make_folds,
     outer_grouping,
-    resolve_outer,
     speaker_folds,
 )
 from toolkit.validation.ledger import ROLES, LeakageError
@@ -60,7 +59,6 @@ __all__ = [
     "nested_cross_validate",
     "no_information_predictions",
     "outer_grouping",
-    "resolve_outer",
     "run_logistic_unit",
     "run_unit",
     "score_predictions",

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.models import Features, FittedBooster, Recipe, class_priors
+from toolkit.models import Features, FittedBooster, class_priors
 from toolkit.models.linear import MULTIPLES, LinearModel, LinearPath, mix_margins, weigh_margins
-from toolkit.models.preparation import balance_rows
+from toolkit.models.preparation import Recipe, balance_rows
 from toolkit.validation.fits import InnerFits
 from toolkit.validation.folds import Fold
 from toolkit.validation.ledger import Ledger

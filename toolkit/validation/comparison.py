@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, combinations
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,6 @@ class _SwapPatterns:
         """The smallest p-value these patterns can give."""
         return 1 / (len(self.swapped) + (not self.exact))
 
-    @property
-    def n_patterns(self) -> int:
-        """Number of patterns; of all patterns only one of each mirrored pair is kept."""
-        return len(self.swapped) * (2 if self.exact else 1)
-
 
 def swap_patterns(n_groups: int, seed: int = 0) -> _SwapPatterns:
     """List the ways of swapping two systems, or draw a sample of them where groups are many."""
@@ -83,11 +78,6 @@ class Contrast:
     a: Floats
     b: Floats
 
-    @property
-    def difference(self) -> float:
-        """The pooled difference that is tested: a less b."""
-        return float(self.value(self.a.sum(axis=0)) - self.value(self.b.sum(axis=0)))
-
 
 def swap_p_values(
     contrasts: Sequence[Contrast], patterns: _SwapPatterns
@@ -106,7 +96,10 @@ def swap_p_values(
     # The observed assignment is one of all patterns, but it is added to a sample.
     squares = np.zeros(len(contrasts)) if patterns.exact else found**2
     n_tallied = sum(array.size // len(array) for array in _distinct_tallies(contrasts).values())
-    blocks = _blocks(patterns.swapped, n_tallied + len(contrasts))
+    # No contrast at all has no width.
+    step = max(1, _BLOCK // max(1, n_tallied + len(contrasts)))
+    starts = range(0, len(patterns.swapped), step)
+    blocks = [patterns.swapped[start : start + step] for start in starts]
     for swapped in blocks:
         squares += (_swapped_differences(contrasts, swapped) ** 2).sum(axis=0)
     n_patterns = len(patterns.swapped) + (not patterns.exact)
@@ -148,22 +141,20 @@ def _swapped_differences(contrasts: Sequence[Contrast], swapped: NDArray[np.bool
     return differences
 
 
-def _nadeau_bengio_p_value(differences: Floats, test_per_train: float) -> float:
-    """Test differences of at least two folds by the corrected resampled t test.
+def _nadeau_bengio_p_value(differences: Floats) -> float | None:
+    """Test differences of folds by the corrected resampled t test; None for a single fold.
 
     Nadeau and Bengio (2003), Inference for the generalization error, Machine Learning 52.
     """
     n = len(differences)
-    variance = (1 / n + test_per_train) * float(differences.var(ddof=1))
+    if n == 1:
+        return None
+    # Folds that part the rows test 1 row, on average, per n - 1 trained on.
+    variance = (1 / n + 1 / (n - 1)) * float(differences.var(ddof=1))
     mean = abs(float(differences.mean()))
     if variance == 0:
         return 0.0 if mean > 0 else 1.0
     return float(2 * stdtr(n - 1, -mean / np.sqrt(variance)))
-
-
-def _blocks(swapped: NDArray[np.bool_], width: int) -> list[NDArray[np.bool_]]:
-    step = max(1, _BLOCK // max(1, width))  # no contrast at all has no width
-    return [swapped[start : start + step] for start in range(0, len(swapped), step)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +327,7 @@ def compare_systems(
     if chosen is None or chosen.local is None:
         known = [name for name, each in METRICS.items() if each.local is not None]
         raise ValueError(f"Systems cannot be compared by {metric!r}; choose among {known}.")
+    value, local = chosen.value, chosen.local
     names = [each.system for each in systems]
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(f"Got systems {names}; expected two or more of different names.")
@@ -354,30 +346,21 @@ def compare_systems(
         for name, tables in every.items()
     }
     sizes = np.unique(systems[0].groups(grouping), return_counts=True)[1]
-    left_out = {
-        name: np.mean([pooled_and_left_out(chosen.value, t)[1] for t in found], axis=0)
-        for name, found in tallies.items()
-    }
-    pooled = {
-        name: float(np.mean([chosen.compute(t.labels, t.proba, t.y_pred) for t in tables]))
-        for name, tables in every.items()
-    }
-    folds = {
-        name: np.mean(
-            [chosen.local(group_tallies(t, chosen, t.fold_names())[1]) for t in tables], axis=0
-        )
-        for name, tables in every.items()
-    }
+    left_out = _average(tallies, lambda t: pooled_and_left_out(value, t)[1])
+    pooled = _average(every, lambda t: chosen.compute(t.labels, t.proba, t.y_pred))
+    folds = _average(every, lambda t: local(group_tallies(t, chosen, t.fold_names())[1]))
     patterns = swap_patterns(len(sizes), seed)
-    contrasts = _make_contrasts(chosen.value, tallies, chosen_pairs, n_seeds)
+    # A single seed, axis 1, is compared with each of several.
+    stacked = {name: np.stack(found, axis=1) for name, found in tallies.items()}
+    mean = _mean_over_seeds(value)
+    contrasts = [Contrast(mean, stacked[a], stacked[b]) for a, b in chosen_pairs]
     alone, adjusted = swap_p_values(contrasts, patterns)
     width = chosen.high - chosen.low
-    n_folds = len(np.unique(systems[0].folds))
     comparisons = []
     for (a, b), p, p_adjusted in zip(
         chosen_pairs, alone.tolist(), adjusted.tolist(), strict=True
     ):
-        difference = pooled[a] - pooled[b]
+        difference = float(pooled[a] - pooled[b])
         low, high = jackknife_interval(
             difference, left_out[a] - left_out[b], sizes, low=-width, high=width
         )
@@ -392,37 +375,25 @@ def compare_systems(
                 high=high,
                 p=p,
                 p_adjusted=p_adjusted,
-                # Folds that part the rows test 1 row, on average, per n_folds - 1 trained on.
-                p_nadeau_bengio=_nadeau_bengio_p_value(folds[a] - folds[b], 1 / (n_folds - 1))
-                if n_folds > 1
-                else None,
+                p_nadeau_bengio=_nadeau_bengio_p_value(folds[a] - folds[b]),
                 smallest_p=patterns.smallest_p,
-                method=_describe(patterns, grouping, len(chosen_pairs))
-                + _describe_seeds(max(len(every[a]), len(every[b]))),
+                method=_describe(
+                    patterns, grouping, len(chosen_pairs), max(len(every[a]), len(every[b]))
+                ),
                 n_speakers=len(np.unique(systems[0].speakers)),
             )
         )
     return comparisons
 
 
-def _make_contrasts(
-    value: Callable[[Floats], Floats],
-    tallies: Mapping[str, Sequence[Floats]],
-    pairs: Sequence[tuple[str, str]],
-    n_seeds: int,
-) -> list[Contrast]:
-    """Contrast means over seeds, of tallies (n_groups, n_seeds, ...), where a pair has some."""
-    stacked = {
-        name: np.stack(found if len(found) > 1 else [*found] * n_seeds, axis=1)
-        for name, found in tallies.items()
+def _average(
+    of_systems: Mapping[str, Sequence[Any]], measure: Callable[[Any], Any]
+) -> dict[str, Floats]:
+    """Average a measure of every system over its seeds."""
+    return {
+        name: np.mean([measure(each) for each in found], axis=0)
+        for name, found in of_systems.items()
     }
-    mean = _mean_over_seeds(value)
-    return [
-        Contrast(value, tallies[a][0], tallies[b][0])
-        if len(tallies[a]) == len(tallies[b]) == 1
-        else Contrast(mean, stacked[a], stacked[b])
-        for a, b in pairs
-    ]
 
 
 def _mean_over_seeds(value: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
@@ -430,15 +401,13 @@ def _mean_over_seeds(value: Callable[[Floats], Floats]) -> Callable[[Floats], Fl
     return lambda tallies: np.asarray(value(tallies).mean(axis=-1))
 
 
-def _describe_seeds(n_seeds: int) -> str:
-    return f"; mean over {n_seeds} seeds" if n_seeds > 1 else ""
-
-
-def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int) -> str:
-    kind, noun = ("exact swap", "patterns") if patterns.exact else ("swap", "seeded patterns")
-    n_groups = patterns.swapped.shape[1]
-    method = f"{kind} over {n_groups} {grouping}s ({patterns.n_patterns} {noun})"
+def _describe(patterns: _SwapPatterns, grouping: Grouping, n_pairs: int, n_seeds: int) -> str:
+    n_patterns, n_groups = patterns.swapped.shape
+    # Of all patterns only one of each mirrored pair is kept.
+    method = f"exact swap over {n_groups} {grouping}s ({2 * n_patterns} patterns)"
+    if not patterns.exact:
+        method = f"swap over {n_groups} {grouping}s ({n_patterns} seeded patterns)"
     method += f"; max-T over {n_pairs} pair{'s' * (n_pairs > 1)}"
     if patterns.smallest_p > ALPHA:
         method += f"; not decidable: p cannot fall below {patterns.smallest_p}"
-    return method
+    return method + (f"; mean over {n_seeds} seeds" if n_seeds > 1 else "")

@@ -1,7 +1,7 @@
 """The grouped search of one system as a scikit-learn classifier."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,11 +20,7 @@ from toolkit.validation.metrics import METRICS
 from toolkit.validation.nested import Protocol, run_unit
 from toolkit.validation.search import IMBALANCE_AUTO, SCREENING_AUTO, SearchOptions
 
-_BOOSTERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "lightgbm": ("lightgbm",),
-    "xgboost": ("xgboost",),
-    "both": ("lightgbm", "xgboost"),
-}
+_BOOSTERS: Final = ("lightgbm", "xgboost", "both")
 
 
 class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
@@ -210,7 +206,7 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
             if (given := getattr(self, name)) < lowest:
                 raise ValueError(f"{name} is {given}; expected {lowest} or more.")
         return SearchOptions(
-            boosters=_BOOSTERS[self.booster],
+            boosters=_BOOSTERS[:2] if self.booster == "both" else (self.booster,),
             statistics=("all",),
             screening=_list_names(self.screening),
             imbalance=_list_names(self.imbalance),

@@ -17,16 +17,20 @@ from toolkit.models import (
     RESAMPLING,
     Features,
     FittedBooster,
-    Prepared,
-    Recipe,
     class_priors,
     parse_screening,
-    prepare,
 )
 from toolkit.models.balancing import Balanced
 from toolkit.models.boosters import fit_booster, make_training_data
 from toolkit.models.libraries import TrainingData
-from toolkit.models.preparation import balance_rows, rank_columns, split_params
+from toolkit.models.preparation import (
+    Prepared,
+    Recipe,
+    balance_rows,
+    prepare,
+    rank_columns,
+    split_params,
+)
 from toolkit.models.tfidf import TextColumns
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.validation.folds import Fold, derive_seed

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest
-from toolkit.models import Features, class_priors, prepare
+from toolkit.models import Features, class_priors
 from toolkit.models.boosters import fit_booster
 from toolkit.models.linear import LinearPath
-from toolkit.models.preparation import split_params
+from toolkit.models.preparation import Recipe, prepare
 from toolkit.validation.folds import (
     Fold,
     derive_seed,
@@ -77,15 +77,15 @@ class PremiumScore:
     metric: str
     quantity: str
     split: str
-    against: str
-    group: str
+    against: str = ""
+    group: str = ""
     value: float
     low: float | None = None
     high: float | None = None
     p: float | None = None
     p_adjusted: float | None = None
-    sd: float | None
-    n_repeats: int
+    sd: float | None = None
+    n_repeats: int = 1
     n_utterances: int
 
 
@@ -115,7 +115,7 @@ def predict_rest(features: Features, task: FixedFits, *, n_classes: int) -> list
     the rows to learn from have a single class.
     """
     n = len(features.present)
-    recipe, own = split_params(_fixed_params(features, n))
+    recipe, own = _fix_configuration(features, n)
     make = partial(prepare, recipe, features, n_classes=n_classes, seed=0)
     binned = task.binned[features.present[task.binned]]
     bins = None
@@ -174,22 +174,17 @@ def predict_curve(
     return probas
 
 
-def _fixed_params(features: Features, n_rows: int) -> dict[str, Any]:
+def _fix_configuration(features: Features, n_rows: int) -> tuple[Recipe, dict[str, Any]]:
     """Return the one configuration of all fits."""
     preset = next(iter(features.presets))
     n_features = len(features.presets[preset])
-    return {
-        "booster": "lightgbm",
-        "screening": "none",
-        "imbalance": "none",
-        "max_bin": 63,
+    return Recipe("lightgbm", preset, "none", "none", 63), {
         "learning_rate": 0.12,
         "num_leaves": 7,
         "bagging_fraction": 0.8,
         "bagging_freq": 1,
         "lambda_l2": 5.0,
         "extra_trees": True,
-        "statistics": preset,
         "feature_fraction": min(1.0, max(8.0, n_features**0.5) / n_features),
         "min_data_in_leaf": max(1, round(0.5 * n_rows**0.5)),
     }
@@ -232,11 +227,7 @@ def measure_chance(
         metric=metric,
         quantity="score, first seed",
         split="speaker",
-        against="",
-        group="",
         value=found,
-        sd=None,
-        n_repeats=1,
         n_utterances=len(manifest),
     )
     low, high = np.quantile(nulls, (0.025, 0.975)).tolist()
@@ -308,7 +299,6 @@ class Projection:
     speakers: NDArray[np.str_]
     explained: tuple[float, float]
     n_fitted: int
-    n_all: int
 
 
 def make_probes(manifest: Manifest) -> tuple[list[_Probe], list[str]]:
@@ -492,5 +482,4 @@ def project_rows(manifest: Manifest, features: Features, *, seed: int) -> Projec
         speakers=speakers[shown],
         explained=(first, second),
         n_fitted=len(np.unique(speakers[train])),
-        n_all=len(test),
     )

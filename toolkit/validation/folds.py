@@ -128,20 +128,7 @@ def final_fold(manifest: Manifest) -> Fold:
 
 
 def resolve_outer(manifest: Manifest, outer: str) -> str:
-    """Choose the outer protocol that ``auto`` stands for.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The utterances and their speakers.
-    outer : str
-        ``"auto"``, or a protocol of :func:`make_folds`.
-
-    Returns
-    -------
-    str
-        In place of ``"auto"``: ``"speaker"`` up to 20 speakers, above that ``"10"``.
-    """
+    """Choose what ``auto`` stands for: ``speaker`` up to 20 speakers, above that ``10``."""
     groups, content, _ = outer.partition(_CONTENT)
     if groups != "auto":
         return outer
@@ -160,8 +147,7 @@ def outer_grouping(outer: str) -> HeldOut:
     Parameters
     ----------
     outer : str
-        The outer protocol: ``speaker``, ``session``, ``split`` or a number of folds, and
-        perhaps ``+content``.
+        A protocol of :func:`make_folds`.
 
     Returns
     -------
@@ -179,7 +165,6 @@ def speaker_folds(manifest: Manifest) -> tuple[Fold, ...]:
     Parameters
     ----------
     manifest : Manifest
-        The utterances and their speakers.
 
     Returns
     -------
@@ -192,29 +177,22 @@ def speaker_folds(manifest: Manifest) -> tuple[Fold, ...]:
 def make_folds(
     manifest: Manifest, outer: str, *, seed: int, content_parts: int = CONTENT_PARTS
 ) -> tuple[Fold, ...]:
-    """Make the outer folds of a protocol.
+    """Make the outer folds of a protocol; ValueError if it does not fit the data.
 
     Parameters
     ----------
     manifest : Manifest
-        The utterances.
     outer : str
         ``"speaker"``, ``"session"``, ``"split"`` or a number of folds. With ``+content``, a
         fold tests one of these groups on one part of the content, and trains on neither.
     seed : int
         Seed of the shuffle; read only with a number of folds, and with ``+content``.
     content_parts : int, default=3
-        Number of parts of the content.
 
     Returns
     -------
     tuple of Fold
         In a fixed order; every training side holds at least two classes.
-
-    Raises
-    ------
-    ValueError
-        If the protocol does not fit the data.
     """
     folds = _outer_folds(manifest, outer, seed=seed, content_parts=content_parts)
     for fold in folds:

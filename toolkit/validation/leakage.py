@@ -97,29 +97,23 @@ def _premium_pairs(
 
 def describe_gaps(manifest: Manifest, *, content_parts: int = CONTENT_PARTS) -> tuple[str, ...]:
     """Describe the comparisons that the data do not allow, in sentences."""
-    same = _describe_content_gap(manifest, content_parts)
+    gaps = []
     if reason := _why_no_sessions(manifest):
-        return (f"{reason}: the session and the partner premium are left out.", *same)
-    speakers = np.unique(manifest.speakers).tolist()
-    partners = _partners(manifest)
-    lonely = [name for name in speakers if name not in partners]
-    if not lonely:
-        return same
-    subject = f"All but {', '.join(lonely)}" if partners else "No speaker"
-    needed = "it takes another person in the session, and as many people outside it"
-    return (f"{subject} can be in the partner premium: {needed}.", *same)
-
-
-def _describe_content_gap(manifest: Manifest, content_parts: int) -> tuple[str, ...]:
+        gaps.append(f"{reason}: the session and the partner premium are left out.")
+    else:
+        partners = _partners(manifest)
+        if lonely := sorted(set(manifest.speakers.tolist()) - partners.keys()):
+            subject = f"All but {', '.join(lonely)}" if partners else "No speaker"
+            needed = "it takes another person in the session, and as many people outside it"
+            gaps.append(f"{subject} can be in the partner premium: {needed}.")
     cases = _leave_out_content(manifest, 0, content_parts)
     n_missing = len(manifest) - sum(len(fold.test) for fold, *_ in cases)
-    if manifest.contents is None or not n_missing:
-        return ()
-    sentence = (
-        f"{n_missing:,} of {len(manifest):,} utterances are not in the content premium: "
-        "without their content, fewer than two classes are left to learn from."
-    )
-    return (sentence,)
+    if manifest.contents is not None and n_missing:
+        gaps.append(
+            f"{n_missing:,} of {len(manifest):,} utterances are not in the content premium: "
+            "without their content, fewer than two classes are left to learn from."
+        )
+    return tuple(gaps)
 
 
 def _against_random(manifest: Manifest, strict: _PremiumSplit, seed: int) -> _PremiumPair:
@@ -322,7 +316,13 @@ def measure_premium(
     make = partial(_premium_pairs, manifest, content_parts=content_parts)
     pairs = [make(seed=seed + k) for k in range(N_PREMIUM_SEEDS)]
     for train in (rows for each in pairs for rows in _training_sets(each).values()):
-        _check_classes(manifest.labels[train[features.present[train]]])
+        labels = manifest.labels[train[features.present[train]]]
+        if (n_seen := len(np.unique(labels))) < 2:
+            raise ValueError(
+                f"A training set of {len(labels)} utterances holds {n_seen} class(es) only; "
+                "the premium needs two in every fold. Choose other --classes, or another "
+                "--modality."
+            )
     repeats = []
     # Tasks of permuted rows take longest. Started first, they leave no worker idle at the end.
     for draw in range(N_ROW_DRAWS):
@@ -336,48 +336,26 @@ def measure_premium(
     for each, own in zip(repeats, tasks, strict=True):
         fitted = [proba for _ in own for proba in next(answers)]
         gathered.append(each.gather(manifest, features.present, fitted))
-    by_pair = [list(found) for found in zip(*gathered, strict=True)]
-    found = {pair.kind: each for pair, each in zip(pairs[0], by_pair, strict=True)}
-    return _compute_premium(
-        {kind: each[N_ROW_DRAWS:] for kind, each in found.items()},
-        {kind: each[:N_ROW_DRAWS] for kind, each in found.items()},
-        modality=modality,
-        metric=metric,
+    kinds = [pair.kind for pair in pairs[0]]
+    permuted, real = (
+        dict(zip(kinds, zip(*part, strict=True), strict=True))
+        for part in (gathered[:N_ROW_DRAWS], gathered[N_ROW_DRAWS:])
     )
+    return _compute_premium(real, permuted, modality=modality, metric=metric)
 
 
-def _check_classes(labels: NDArray[np.int64]) -> None:
-    n_seen = len(np.unique(labels))
-    if n_seen < 2:
-        raise ValueError(
-            f"A training set of {len(labels)} utterances holds {n_seen} class(es) only; the "
-            "premium needs two in every fold. Choose other --classes, or another --modality."
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """Tallies of a pair of splits: shape (n_speakers, n_repeats, 2, ...), the lenient first."""
-
-    names: tuple[str, str]
-    speakers: list[str]
-    sizes: NDArray[np.int64]
-    tallies: Floats
-
-
-def _measure(repeats: Sequence[_Pair], metric: Metric) -> _Measured:
+def _tally_pairs(repeats: Sequence[_Pair], metric: Metric) -> Floats:
+    """Tally pairs of splits: shape (n_speakers, n_repeats, 2, ...), the lenient first."""
     lenient, strict = repeats[0]
-    names = (lenient.system, strict.system)
     if not np.array_equal(lenient.utterances, strict.utterances):
         raise ValueError(
-            f"{names[0]!r} and {names[1]!r} tested different utterances; expected splits of "
-            "one pair."
+            f"{lenient.system!r} and {strict.system!r} tested different utterances; expected "
+            "splits of one pair."
         )
-    speakers, sizes = np.unique(lenient.speakers, return_counts=True)
     tallies = [
         [group_tallies(side, metric, side.speakers)[1] for side in pair] for pair in repeats
     ]
-    return _Measured(names, speakers.tolist(), sizes, np.moveaxis(np.array(tallies), 2, 0))
+    return np.moveaxis(np.array(tallies), 2, 0)
 
 
 def _compute_premium(
@@ -392,69 +370,62 @@ def _compute_premium(
     The arguments give the predictions of both splits, one pair per repeat, by kind of premium.
     """
     chosen = METRICS[metric]
-    # Above 0 where the lenient split looks better, also for losses.
-    sign = 1 if chosen.direction == "maximize" else -1
     # A premium is the mean over the seeds less the mean over the permuted rows.
     counts = [len(next(iter(each.values()))) for each in (real, permuted)]
-    weights = sign * np.repeat(np.divide((1, -1), counts), counts)
+    weights = np.repeat(np.divide((1, -1), counts), counts)
+
+    def subtract(values: Floats) -> Floats:
+        # Above 0 where the lenient split looks better, also for losses.
+        sign = 1 if chosen.direction == "maximize" else -1
+        return np.asarray(sign * (values[..., 0] - values[..., 1]))
+
+    def premium(values: Floats) -> Floats:
+        return np.asarray(subtract(values) @ weights)[..., None]
+
+    def average(tallies: Floats) -> Floats:
+        return np.asarray(chosen.value(tallies) @ weights)
+
     everyone = sorted({name for (pair, *_) in real.values() for name in pair[0].speakers})
-    rows = partial(_list_rows, modality=modality, metric=chosen)
     # A split may be in several pairs: its scores are listed once.
     scores: dict[tuple[str, str], list[PremiumScore]] = {}
     differences: list[PremiumScore] = []
     premiums, contrasts = [], []
     for kind in real:
-        parts = [_measure(each[kind], chosen) for each in (real, permuted)]
+        names = [each.system for each in real[kind][0]]
+        speakers, sizes = np.unique(real[kind][0][0].speakers, return_counts=True)
+        rows = partial(
+            _list_rows, speakers=speakers, sizes=sizes, modality=modality, metric=chosen
+        )
+        parts = [_tally_pairs(each[kind], chosen) for each in (real, permuted)]
         for part, suffix in zip(parts, ("", ", rows permuted"), strict=True):
-            for side, split in enumerate(part.names):
+            for side, split in enumerate(names):
                 take = partial(np.take, indices=side, axis=-1)
                 scores[suffix, split] = rows(part, take, f"score{suffix}", split)
-            differences += rows(
-                part,
-                lambda values: sign * _subtract(values),
-                f"{kind} difference{suffix}",
-                *part.names,
-            )
-        both = replace(parts[0], tallies=np.concatenate([p.tallies for p in parts], axis=1))
-        premiums.append(
-            rows(
-                both,
-                lambda values: (_subtract(values) @ weights)[..., None],
-                f"{kind} premium",
-                *both.names,
-            )
-        )
+            differences += rows(part, subtract, f"{kind} difference{suffix}", *names)
+        both = np.concatenate(parts, axis=1)
+        premiums.append(rows(both, premium, f"{kind} premium", *names))
         # A speaker that is in no split of the pair has nothing to swap.
-        padded = np.zeros((len(everyone), *both.tallies.shape[1:]))
-        padded[np.searchsorted(everyone, both.speakers)] = both.tallies
-        contrasts.append(
-            Contrast(
-                lambda tallies: chosen.value(tallies) @ weights,
-                padded[:, :, 0],
-                padded[:, :, 1],
-            )
-        )
+        padded = np.zeros((len(everyone), *both.shape[1:]))
+        padded[np.searchsorted(everyone, speakers)] = both
+        contrasts.append(Contrast(average, padded[:, :, 0], padded[:, :, 1]))
     alone, adjusted = swap_p_values(contrasts, swap_patterns(len(everyone)))
     listed = [row for own in scores.values() for row in own] + differences
-    for (pooled, *speakers), p, p_adjusted in zip(
+    for (pooled, *others), p, p_adjusted in zip(
         premiums, alone.tolist(), adjusted.tolist(), strict=True
     ):
-        listed += [replace(pooled, p=p, p_adjusted=p_adjusted), *speakers]
+        listed += [replace(pooled, p=p, p_adjusted=p_adjusted), *others]
     return listed
 
 
-def _subtract(values: Floats) -> Floats:
-    """Subtract the strict split from the lenient one, on the last axis."""
-    return np.asarray(values[..., 0] - values[..., 1])
-
-
 def _list_rows(
-    measured: _Measured,
+    tallies: Floats,
     combine: Callable[[Floats], Floats],
     quantity: str,
     split: str,
     against: str = "",
     *,
+    speakers: NDArray[np.str_],
+    sizes: NDArray[np.int64],
     modality: str,
     metric: Metric,
 ) -> list[PremiumScore]:
@@ -478,10 +449,7 @@ def _list_rows(
             n_utterances=n,
         )
 
-    sizes, local = measured.sizes, metric.local or metric.value
-    pooled, left_out = pooled_and_left_out(
-        lambda tallies: combine(metric.value(tallies)), measured.tallies
-    )
+    pooled, left_out = pooled_and_left_out(lambda each: combine(metric.value(each)), tallies)
     row = make("", pooled, int(sizes.sum()))
     without = left_out.mean(axis=1)
     if against:
@@ -490,7 +458,6 @@ def _list_rows(
         low, high = jackknife_interval(row.value, without, sizes, low=-reach, high=reach)
     else:
         low, high = score_interval(metric, row.value, without, sizes)
-    by_speaker = zip(
-        measured.speakers, combine(local(measured.tallies)), sizes.tolist(), strict=True
-    )
+    own = combine((metric.local or metric.value)(tallies))
+    by_speaker = zip(speakers.tolist(), own, sizes.tolist(), strict=True)
     return [replace(row, low=low, high=high), *(make(*speaker) for speaker in by_speaker)]

@@ -18,13 +18,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.models.boosters import row_log_loss
 from toolkit.validation.predictions import Predictions
 
 Floats = NDArray[np.float64]
 _Codes = NDArray[np.int64]
-
-CLIP: Final = 1e-6
-"""Lower bound of the probabilities in the log-loss."""
 
 _N_BINS: Final = 15
 
@@ -107,15 +105,6 @@ def _matthews_correlation(counts: Floats) -> Floats:
     return ratio(covariance, np.sqrt(spread_true * spread_predicted))
 
 
-@dataclass(frozen=True, slots=True)
-class _ReliabilityBin:
-    """Mean confidence and accuracy of `n` rows, at least one."""
-
-    n: int
-    confidence: float
-    accuracy: float
-
-
 def _confidence_bins(confidence: Floats) -> _Codes:
     """Sort confidences into 15 equal bins (m / 15, (m + 1) / 15].
 
@@ -124,8 +113,8 @@ def _confidence_bins(confidence: Floats) -> _Codes:
     return np.clip(np.ceil(confidence * _N_BINS).astype(np.int64) - 1, 0, _N_BINS - 1)
 
 
-def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
-    """Compare confidence and accuracy of the most probable class in bins of equal size.
+def reliability_bins(predictions: Predictions) -> Floats:
+    """Give mean confidence and accuracy of the most probable class: shape (2, n_bins).
 
     At most 10 bins of at least 40 rows, by increasing confidence; a single bin below 80 rows.
     Rows of the same confidence share a bin. Bins of equal width, as those of the calibration
@@ -136,14 +125,8 @@ def reliability_bins(predictions: Predictions) -> list[_ReliabilityBin]:
     n_bins = min(10, max(1, len(confidence) // 40))
     edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins)
     numbers = np.searchsorted(edges, confidence)
-    return [
-        _ReliabilityBin(
-            n=int(inside.sum()),
-            confidence=float(confidence[inside].mean()),
-            accuracy=float(right[inside].mean()),
-        )
-        for inside in (numbers == m for m in np.unique(numbers))
-    ]
+    bins = (numbers == m for m in np.unique(numbers))
+    return np.array([(confidence[own].mean(), right[own].mean()) for own in bins]).T
 
 
 def perfect_calibration_errors(proba: Floats, *, n_draws: int = 200, seed: int = 0) -> Floats:
@@ -212,17 +195,6 @@ def _tally_gaps(rows: GroupedRows) -> Floats:
     return binned.sum_losses(right - confidence).reshape(rows.n_groups, _N_BINS, 2)
 
 
-def row_log_loss(labels: NDArray[np.int64], proba: Floats) -> Floats:
-    """Compute the log-loss of every row, in nats.
-
-    Probabilities are raised to 1e-6 where lower, then renormalised, so that one certain
-    mistake costs 13.8 and not infinity.
-    """
-    clipped = np.maximum(proba, CLIP)
-    of_true: Floats = clipped[np.arange(len(labels)), labels] / clipped.sum(axis=1)
-    return -np.log(of_true)
-
-
 def _mean_loss(tally: Floats) -> Floats:
     return ratio(tally[..., 0], tally[..., 1])
 
@@ -238,22 +210,22 @@ class Metric:
 
     - name: Key in :data:`METRICS` and in every file, for example ``"f1_micro"``.
     - title: Name for readers, for example ``"F1-micro"``.
-    - direction: The better one.
-    - low, high: Range, to which intervals are clipped.
-    - tally: Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
     - value: The metric of tallies ``(..., *shape)``, shape ``(...)``, over all the classes.
     - local: The metric of one fold or speaker, over the classes that occur there; None where a
       single speaker has too few rows for it to mean anything.
+    - direction: The better one.
+    - low, high: Range, to which intervals are clipped.
+    - tally: Sums over :class:`~toolkit.validation.metrics.GroupedRows`, first axis the group.
     """
 
     name: str
     title: str
-    direction: Literal["maximize", "minimize"]
-    low: float
-    high: float
-    tally: Callable[[GroupedRows], Floats]
     value: Callable[[Floats], Floats]
     local: Callable[[Floats], Floats] | None
+    direction: Literal["maximize", "minimize"] = "maximize"
+    low: float = 0
+    high: float = 1
+    tally: Callable[[GroupedRows], Floats] = _tally_counts
 
     @property
     def needs_proba(self) -> bool:
@@ -275,28 +247,18 @@ class Metric:
 
 _macro_f1 = partial(_class_mean, per_class=_f1)
 _uar = partial(_class_mean, per_class=_recall)
-_CONFUSION = (
-    ("f1_micro", "F1-micro", 0, _micro_f1, _micro_f1),
-    ("f1_macro", "F1-macro", 0, _macro_f1, partial(_macro_f1, present_only=True)),
-    ("uar", "UAR", 0, _uar, partial(_uar, present_only=True)),
-    ("f1_weighted", "F1-weighted", 0, _weighted_f1, _weighted_f1),
-    ("mcc", "MCC", -1, _matthews_correlation, _matthews_correlation),
+_loss = partial(Metric, value=_mean_loss, local=_mean_loss, direction="minimize")
+_ALL = (
+    Metric("f1_micro", "F1-micro", _micro_f1, _micro_f1),
+    Metric("f1_macro", "F1-macro", _macro_f1, partial(_macro_f1, present_only=True)),
+    Metric("uar", "UAR", _uar, partial(_uar, present_only=True)),
+    Metric("f1_weighted", "F1-weighted", _weighted_f1, _weighted_f1),
+    Metric("mcc", "MCC", _matthews_correlation, _matthews_correlation, low=-1),
+    _loss("log_loss", "Log-loss", high=np.inf, tally=_tally_log_loss),
+    _loss("brier", "Brier score", high=2, tally=_tally_brier),
+    _loss("ece", "Calibration error", value=_calibration_error, local=None, tally=_tally_gaps),
 )
-_LOSSES = (
-    ("log_loss", "Log-loss", np.inf, _tally_log_loss, _mean_loss, _mean_loss),
-    ("brier", "Brier score", 2, _tally_brier, _mean_loss, _mean_loss),
-    ("ece", "Calibration error", 1, _tally_gaps, _calibration_error, None),
-)
-METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
-    {
-        name: Metric(name, title, "maximize", low, 1, _tally_counts, value, local)
-        for name, title, low, value, local in _CONFUSION
-    }
-    | {
-        name: Metric(name, title, "minimize", 0, high, tally, value, local)
-        for name, title, high, tally, value, local in _LOSSES
-    }
-)
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType({each.name: each for each in _ALL})
 """Every metric by name, in the order of the tables."""
 
 CLASS_METRICS: Final[Mapping[str, Callable[[Floats], Floats]]] = MappingProxyType(

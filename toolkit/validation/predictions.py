@@ -126,7 +126,7 @@ class Predictions:
         return type(self), tuple(getattr(self, part.name) for part in fields(self))
 
     def groups(self, grouping: Grouping) -> NDArray[np.str_]:
-        """Return the speaker or the session of every utterance.
+        """Return the speaker or the session of every utterance, where there are sessions.
 
         Parameters
         ----------
@@ -136,11 +136,6 @@ class Predictions:
         -------
         ndarray of str, shape (n,)
             Group of every utterance.
-
-        Raises
-        ------
-        ValueError
-            If there are no sessions, or the kind of group is unknown.
         """
         if grouping == "speaker":
             return self.speakers
@@ -169,12 +164,7 @@ class Predictions:
         Parameters
         ----------
         other : Predictions
-
-        Raises
-        ------
-        ValueError
-            If classes, utterances, labels, speakers, sessions or folds differ, naming the
-            first difference.
+            Its classes, utterances, labels, speakers, sessions and folds are compared.
         """
         pair = f"The predictions of {self.system!r} and {other.system!r} are not aligned"
         if self.classes != other.classes:

@@ -2,13 +2,15 @@
 
 The scope of a score is ``all`` (every held-out row pooled), ``present`` (pooled over the rows
 with a modality of the system), ``fold``, ``speaker`` or ``class``. Its method describes value
-and interval in words; the words before the parenthesis are one of :data:`_KINDS`. Systems
-whose searches were repeated under further seeds have mean and deviation over these as well.
+and interval in words; those before the parenthesis are its kind. Systems whose searches were
+repeated under further seeds have mean and deviation over these as well.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -16,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 
 from toolkit.systems import System, seed_name, variant_name
-from toolkit.validation.folds import Grouping
 from toolkit.validation.metrics import (
     CLASS_METRICS,
     METRICS,
@@ -31,19 +32,6 @@ _Interval = tuple[float | None, float | None]
 
 _FEWEST_GROUPS: Final = 5
 """Below this many groups the jackknife gives no interval."""
-
-_KINDS: Final = (
-    "speaker jackknife t",
-    "session jackknife t",
-    "perfect calibration",
-    "value",
-    "mean over folds",
-    "sd over folds",
-    "speaker mean t",
-    "mean over seeds",
-    "sd over seeds",
-)
-"""The kinds of score: the start of its `method`."""
 
 
 def _effective_number(sizes: Floats) -> float:
@@ -62,21 +50,18 @@ def _degrees_of_freedom(sizes: Floats) -> float:
     return float(np.sqrt((len(sizes) - 1) * (_effective_number(sizes) - 1)))
 
 
-def _jackknife_half_width(left_out: ArrayLike, sizes: Floats) -> Floats:
+def _jackknife_half_width(left_out: Floats, sizes: Floats) -> float:
     """Compute half the width of a delete-one-group jackknife t interval.
 
-    ``t(df, .975) sqrt((n - 1) / n sum_s (left_out_s - mean)^2)``, where `left_out` has shape
-    (..., n_groups): the statistic without each group. Efron and Tibshirani (1993), An
-    Introduction to the Bootstrap, equation 11.5.
+    ``t(df, .975) sqrt((n - 1) / n sum_s (left_out_s - mean)^2)``, where `left_out` is the
+    statistic without each group. Efron and Tibshirani (1993), An Introduction to the
+    Bootstrap, equation 11.5.
     """
-    values = np.asarray(left_out, dtype=np.float64)
-    n = values.shape[-1]
-    spread = ((values - values.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    n = len(left_out)
+    error = sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
     quantile = float(stdtrit(_degrees_of_freedom(sizes), 0.975))
     # Where nearly all rows are one group's the quantile is infinite, and inf * 0 undefined.
-    errors = np.sqrt((n - 1) / n * spread)
-    half: Floats = np.multiply(quantile, errors, out=np.zeros_like(errors), where=errors > 0)
-    return half
+    return quantile * error if error > 0 else 0.0
 
 
 def jackknife_interval(
@@ -98,8 +83,7 @@ def jackknife_interval(
     counted = counted[counted > 0]
     if len(values) < _FEWEST_GROUPS:
         return None, None
-    half = float(_jackknife_half_width(values, counted))
-    return _clipped(value, half, low, high)
+    return _clipped(value, _jackknife_half_width(values, counted), low, high)
 
 
 def _bounded_interval(
@@ -126,7 +110,7 @@ def _bounded_interval(
     else:
         least = 0.5 / counted.sum()
         moved = logit(np.clip([share, *shares], least, 1 - least))
-        half = float(_jackknife_half_width(moved[1:], counted))
+        half = _jackknife_half_width(moved[1:], counted)
         ends = tuple(expit([moved[0] - half, moved[0] + half]).tolist())
     return float(low + ends[0] * (high - low)), float(low + ends[1] * (high - low))
 
@@ -181,7 +165,7 @@ class Score:
 
     @property
     def kind(self) -> str:
-        """The method without its numbers: one of :data:`_KINDS`."""
+        """The method without its numbers, such as ``"speaker jackknife t"``."""
         return self.method.partition(" (")[0]
 
 
@@ -243,8 +227,7 @@ def find_score(
 ) -> Score:
     """Pick the first score that matches; KeyError if none does.
 
-    `kind` is one of :data:`_KINDS`; by default the first, which for pooled scores has the
-    interval over speakers.
+    `kind` is by default the first, which for pooled scores has the interval over speakers.
     """
     for score in scores:
         found = (score.system, score.metric, score.scope, score.group)
@@ -314,12 +297,9 @@ def _pooled_scores(predictions: Predictions, scope: str) -> Iterator[Score]:
     if n == 0:  # a system without any modality has no score over present rows
         return
     labels, proba, y_pred = predictions.labels, predictions.proba, predictions.y_pred
-    groupings: tuple[Grouping, ...] = ("speaker", "session")
-    if predictions.sessions is None:
-        groupings = ("speaker",)
-    grouped = {
-        name: _group_rows(predictions, predictions.groups(name), rows) for name in groupings
-    }
+    grouped = {"speaker": _group_rows(predictions, predictions.speakers, rows)}
+    if predictions.sessions is not None:
+        grouped["session"] = _group_rows(predictions, predictions.sessions, rows)
     for metric in _measurable(predictions):
         value = metric.compute(labels[rows], proba[rows], y_pred[rows])
         if metric.local is None:  # the calibration error; see below
@@ -347,16 +327,21 @@ def score_interval(
     return find(value, left_out, sizes, low=metric.low, high=metric.high)
 
 
-def _describe_jackknife(
-    metric: Metric, value: float, grouping: Grouping, sizes: ArrayLike
-) -> str:
+def _describe_jackknife(metric: Metric, value: float, grouping: str, sizes: ArrayLike) -> str:
     """Describe the interval of :func:`score_interval`: its groups and its scale."""
-    scale = "on the logit" if metric.low == 0 else "on Fisher's z"
-    if metric.direction == "minimize":
-        scale = ""
-    elif value in (metric.low, metric.high):
-        scale = "a bound"
-    return _jackknife_method(grouping, sizes, scale)
+    counted = np.asarray(sizes, dtype=np.float64)
+    counted = counted[counted > 0]
+    n = len(counted)
+    details = [f"{n} {grouping}{'s' * (n != 1)}"]
+    if n < _FEWEST_GROUPS:
+        details[0] += f": no interval below {_FEWEST_GROUPS}"
+    elif metric.direction == "maximize" and value in (metric.low, metric.high):
+        details += ["a bound", f"{_effective_number(counted):.1f} of equal size"]
+    else:
+        details += [f"{_degrees_of_freedom(counted):.1f} degrees of freedom"]
+        if metric.direction == "maximize":
+            details += ["on the logit" if metric.low == 0 else "on Fisher's z"]
+    return f"{grouping} jackknife t ({', '.join(details)})"
 
 
 def _calibration_scores(
@@ -373,11 +358,10 @@ def _calibration_scores(
     mean = float(draws.mean())
     # Sums in another order differ in their last bits.
     p = float((1 + (draws >= error - 1e-12).sum()) / (1 + len(draws)))
-    method = f"perfect calibration ({len(draws)} draws)"
-    system = predictions.system
-    yield Score(system, "ece_perfect", scope, "", mean, low, high, method, n)
-    yield Score(system, "ece_excess", scope, "", error - mean, None, None, method, n)
-    yield Score(system, "ece_p", scope, "", p, None, None, method, n)
+    about = (f"perfect calibration ({len(draws)} draws)", n)
+    yield Score(predictions.system, "ece_perfect", scope, "", mean, low, high, *about)
+    yield Score(predictions.system, "ece_excess", scope, "", error - mean, None, None, *about)
+    yield Score(predictions.system, "ece_p", scope, "", p, None, None, *about)
 
 
 def _group_scores(
@@ -393,31 +377,25 @@ def _group_scores(
         if metric.local is not metric.value:
             occurring = (tallies[:, 1] > 0).sum(axis=-1).tolist()
             counted = [f" ({k} of {tallies.shape[-1]} classes present)" for k in occurring]
-        for name, value, count, n in zip(
+        make = partial(Score, predictions.system, metric.name, scope)
+        for name, value, count, size in zip(
             names, values.tolist(), counted, sizes.tolist(), strict=True
         ):
-            method = f"value{count}"
-            yield Score(
-                predictions.system, metric.name, scope, name, value, None, None, method, n
-            )
-        yield from _group_summary(predictions.system, metric, scope, values)
-
-
-def _group_summary(system: str, metric: Metric, scope: str, values: Floats) -> Iterator[Score]:
-    mean, n = float(values.mean()), len(values)
-    if scope == "speaker":
-        low, high = _mean_interval(values, low=metric.low, high=metric.high)
-        method = f"speaker mean t ({n} speakers)"
-        yield Score(system, metric.name, scope, "", mean, low, high, method, n)
-        return
-    yield Score(system, metric.name, scope, "", mean, None, None, "mean over folds", n)
-    if n > 1:
-        deviation = float(values.std(ddof=1))
-        yield Score(system, metric.name, scope, "", deviation, None, None, "sd over folds", n)
+            yield make(name, value, None, None, f"value{count}", size)
+        mean, n = float(values.mean()), len(values)
+        if scope == "speaker":
+            low, high = _mean_interval(values, low=metric.low, high=metric.high)
+            yield make("", mean, low, high, f"speaker mean t ({n} speakers)", n)
+            continue
+        yield make("", mean, None, None, "mean over folds", n)
+        if n > 1:
+            deviation = float(values.std(ddof=1))
+            yield make("", deviation, None, None, "sd over folds", n)
 
 
 def _class_scores(predictions: Predictions) -> Iterator[Score]:
-    _, tallies = group_tallies(predictions, METRICS["f1_micro"], predictions.speakers)
+    share = METRICS["f1_micro"]  # as those of a class, from 0 to 1
+    _, tallies = group_tallies(predictions, share, predictions.speakers)
     support = tallies[:, 1].sum(axis=0).astype(np.int64).tolist()
     # The rows that each of them is a share of, by speaker and class.
     rows = {
@@ -429,25 +407,9 @@ def _class_scores(predictions: Predictions) -> Iterator[Score]:
         pooled, left_out = pooled_and_left_out(of_classes, tallies)
         for code, (name, n) in enumerate(zip(predictions.classes, support, strict=True)):
             value, sizes = float(pooled[code]), rows[metric][:, code]
-            low, high = _bounded_interval(value, left_out[:, code], sizes)
-            scale = "a bound" if value in (0, 1) else "on the logit"
-            method = _jackknife_method("speaker", sizes, scale)
+            low, high = score_interval(share, value, left_out[:, code], sizes)
+            method = _describe_jackknife(share, value, "speaker", sizes)
             yield Score(predictions.system, metric, "class", name, value, low, high, method, n)
-
-
-def _jackknife_method(grouping: Grouping, sizes: ArrayLike, scale: str) -> str:
-    counted = np.asarray(sizes, dtype=np.float64)
-    counted = counted[counted > 0]
-    n = len(counted)
-    details = [f"{n} {grouping}{'s' * (n != 1)}"]
-    if n < _FEWEST_GROUPS:
-        details[0] += f": no interval below {_FEWEST_GROUPS}"
-    elif scale == "a bound":
-        details += ["a bound", f"{_effective_number(counted):.1f} of equal size"]
-    else:
-        details += [f"{_degrees_of_freedom(counted):.1f} degrees of freedom"]
-        details += [scale] * bool(scale)
-    return f"{grouping} jackknife t ({', '.join(details)})"
 
 
 def group_seeds(predictions: Mapping[str, Predictions]) -> dict[str, list[Predictions]]:

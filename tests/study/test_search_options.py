@@ -3,8 +3,8 @@
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.searching import bound_memory, widest_fit
-from toolkit.study.searching import make_search_options as resolve
+from toolkit.study.plan import make_search_options as resolve
+from toolkit.study.workers import Unit, widest_fit
 from toolkit.validation import MOST_COLUMNS, SearchOptions
 from toolkit.validation.fits import estimate_memory
 from toolkit.validation.search import IMBALANCE_AUTO, IMBALANCE_GRID, SCREENING_AUTO
@@ -74,11 +74,12 @@ def test_the_widest_fit_of_a_very_wide_modality_is_that_of_its_screens(
 
 
 def test_memory_is_bounded_by_the_widest_fit_and_tables_side_by_side():
-    options = resolve(StudyConfig(imbalance="none"))
+    class Rows(list):
+        classes = "abcd"
 
-    alone, early = (
-        bound_memory(100, [w], options, n_classes=4) for w in ([30_000], [30_000, 700])
-    )
+    unit = Unit("early", None, (), None, resolve(StudyConfig(imbalance="none")))
+
+    alone, early = (unit.bound_memory(Rows(range(100)), [w]) for w in ([30_000], [30_000, 700]))
 
     assert alone == estimate_memory(100, 5_000, rounds=4 * 300, resampled=False)
     assert early == alone + 4 * 100 * 30_700
