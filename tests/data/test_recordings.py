@@ -319,10 +319,8 @@ def test_labels_among_features_are_named(people, column, named):
     found = [note for note in notes if "one value per class" in note]
     expected = [("sound", 4), ("words", 3)] if named else []
     for note, (modality, dimension) in zip(found, expected, strict=True):
-        assert note.startswith(
-            f"Modality '{modality}': dimension {dimension} has one value per"
-        )
-        assert "in all 20 utterances" in note
+        assert note.startswith(f"Modality '{modality}': one value per class")
+        assert f"in all 20 utterances: dimension {dimension}. A system" in note
 
 
 def test_few_files_are_read_where_no_dimension_gives_the_label(people, monkeypatch):

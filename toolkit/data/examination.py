@@ -164,11 +164,10 @@ def _explain_gaps(
         )
         return ("" if allow_missing else reason), False
     if finite.ndim == 1:
-        n_others = int((~finite).sum()) - 1
-        others = f", nor {_are(n_others)} {n_others:,} more" if n_others else ""
+        place = NumberTable.name_place(path, int(finite.argmin()), 0)
         reason = (
-            f"{path}: {NumberTable.name_place(path, int(finite.argmin()), 0)} is not a finite "
-            f"number{others}. Write the file again, or take such values as missing with "
+            f"{path}: {place} is not a finite number (such values: {(~finite).sum():,} of "
+            f"{len(finite):,}). Write the file again, or take such values as missing with "
             "--missing allow."
         )
         return ("" if allow_missing else reason), True
@@ -182,10 +181,10 @@ def _explain_gaps(
                 "Write the file again, or keep the clip without them with --missing allow, "
                 "--frames drop or --frames interpolate."
             ), True
-        first, n_broken = int(whole.argmin()), int((~whole).sum())
+        first = int(whole.argmin())
         place = NumberTable.name_place(path, int((finite[first] | ~alive).argmin()), first)
         return (
-            f"{path}: {n_broken:,} of {len(whole):,} frames {_are(n_broken)} not finite, the "
+            f"{path}: frames that are not finite: {(~whole).sum():,} of {len(whole):,}; the "
             f"first is frame {first} ({place}). Write the file again, or repair such frames "
             "with --frames drop or --frames interpolate."
         ), True
@@ -197,10 +196,6 @@ def _explain_gaps(
         "its cell in the table empty, or take such files as missing with --missing allow."
     )
     return ("" if allow_missing else reason), False
-
-
-def _are(n: int) -> str:
-    return "is" if n == 1 else "are"
 
 
 def _is_still(sequence: NDArray[np.floating[Any]], *, varies: bool) -> bool:
@@ -269,7 +264,7 @@ def compare_files(
             notes[modality] += _find_contradictions(
                 modality, manifest, column, digests[modality]
             )
-            notes[modality] += _find_giveaways(modality, manifest, column)
+        notes[modality] += _find_giveaways(modality, manifest, column)
     return recordings, notes
 
 
@@ -303,34 +298,31 @@ def _find_contradictions(
 
 def _find_giveaways(modality: str, manifest: Manifest, files: Sequence[FileFacts]) -> list[str]:
     """Describe dimensions of one value per class, another for each: labels among features."""
-    rows = [row for row, file in enumerate(files) if file.usable and manifest.labels[row] >= 0]
-    if len(rows) < _FEWEST_UTTERANCES or len({files[row].kind for row in rows}) > 1:
+    labels = manifest.labels.tolist()
+    used = {i: f for i, f in enumerate(files) if f.usable and labels[i] >= 0}
+    if len(used) < _FEWEST_UTTERANCES or len({file.kind for file in used.values()}) > 1:
         return []
-    n_dims = files[rows[0]].kind[1]
+    n_dims = next(iter(used.values())).kind[1]
     values = np.full((len(manifest.classes), n_dims), np.nan)
     gives = np.ones(n_dims, dtype=bool)
     # A file per class first: then few files suffice where no dimension gives the label.
-    first = {manifest.labels[row]: row for row in reversed(rows)}
-    for row in (*first.values(), *rows):
-        frames = np.atleast_2d(read_sequence(files[row].path or Path())).astype(np.float64)
-        own = values[manifest.labels[row]]
+    first = {labels[row]: row for row in reversed(used)}
+    for row in (*first.values(), *used):
+        path = used[row].path or Path()
+        frames = np.atleast_2d(read_sequence(path)).astype(np.float64)
+        own = values[labels[row]]
         np.copyto(own, frames[0], where=np.isnan(own))
         gives &= ((frames == own) | np.isnan(frames)).all(axis=0)
         gives &= (values == own).sum(axis=0) < 2
         if not gives.any():
             return []
     found = np.flatnonzero(gives & ~np.isnan(values).any(axis=0)).tolist()
-    if not found:
-        return []
-    path = files[rows[0]].path or Path()
-    named = [NumberTable.name_place(path, dimension) for dimension in found]
-    verb = "has" if len(found) == 1 else "have"
+    named = _join([NumberTable.name_place(path, dimension) for dimension in found])
     sentence = (
-        f"Modality {modality!r}: {_join(named)} {verb} one value per class in all "
-        f"{len(rows):,} utterances, and another in each: a system needs nothing else. Take "
-        "labels out of the features."
+        f"Modality {modality!r}: one value per class, another in each, in all {len(used):,} "
+        f"utterances: {named}. A system needs nothing else; take labels out of the features."
     )
-    return [sentence]
+    return [sentence] * bool(found)
 
 
 def _describe_transcripts(manifest: Manifest, modality: str) -> list[str]:

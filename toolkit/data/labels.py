@@ -296,12 +296,8 @@ def unify_spellings(
             for name in sorted(group)
         )
         # Such names look alike on every screen.
-        if len({composed[name] for name in group}) < len(group):
-            how = (
-                "spelling (in Unicode composition: an accented letter as one character or two)"
-            )
-        else:
-            how = "spelling"
+        alike = len({composed[name] for name in group}) < len(group)
+        how = "spelling" + " (Unicode composition: one character or two per accent)" * alike
         if spellings == "refuse":
             problems.add(
                 f"{kind} {found} differ only in {how}. Correct the table; or take them for "

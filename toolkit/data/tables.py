@@ -57,7 +57,7 @@ class NumberTable(NamedTuple):
     rows: Mapping[str, list[int]]
     timed: bool
     fault: str
-    lines: NDArray[np.int64]
+    lines: NDArray[Any]
 
     @classmethod
     def load(cls, path: Path | str) -> "NumberTable":
@@ -107,10 +107,10 @@ class NumberTable(NamedTuple):
             return f"dimension {dimension}"
         table, member = cls.load(path), cast("Any", split_member(path))
         rows = range(len(table.numbers)) if member.name is None else table.rows[member.name]
-        line = (
-            "" if row is None or not len(table.lines) else f"line {table.lines[rows[row]]:,}, "
-        )
-        return f"{line}column {table.names[dimension]!r}"
+        column = f"column {table.names[dimension]!r}"
+        if row is None or not len(table.lines):
+            return column
+        return f"line {table.lines[rows[row]]:,}, {column}"
 
 
 _lock = threading.Lock()
@@ -327,7 +327,7 @@ def _arrange(source: _Text | _Parquet) -> NumberTable:
     left_out = tuple(
         name for i, name in enumerate(header) if i not in own and words[i] not in known
     )
-    timed, lines = twice is not None, np.array(source.lines, dtype=np.int64)
+    timed, lines = twice is not None, np.array(source.lines)
     return NumberTable(file, names, left_out, numbers, rows, timed, fault, lines)
 
 
