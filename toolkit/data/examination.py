@@ -259,12 +259,10 @@ def compare_files(
     recordings, coincidences = _find_duplicates(utterances, speakers, digests, n_frames, moving)
     for modality, sentences in coincidences.items():
         notes[modality] += sentences
-    for modality, column in files.items():
-        if modality in moving:
-            notes[modality] += _find_contradictions(
-                modality, manifest, column, digests[modality]
-            )
-        notes[modality] += _find_giveaways(modality, manifest, column)
+    for name, column in files.items():
+        if name in moving:
+            notes[name] += _find_contradictions(name, manifest, column, digests[name])
+        notes[name] += _find_giveaways(name, manifest, column)
     return recordings, notes
 
 
@@ -300,11 +298,11 @@ def _find_giveaways(modality: str, manifest: Manifest, files: Sequence[FileFacts
     """Describe dimensions of one value per class, another for each: labels among features."""
     labels = manifest.labels.tolist()
     used = {i: f for i, f in enumerate(files) if f.usable and labels[i] >= 0}
-    if len(used) < _FEWEST_UTTERANCES or len({file.kind for file in used.values()}) > 1:
+    kinds = {file.kind for file in used.values()}
+    if len(used) < _FEWEST_UTTERANCES or len(kinds) > 1:
         return []
-    n_dims = next(iter(used.values())).kind[1]
-    values = np.full((len(manifest.classes), n_dims), np.nan)
-    gives = np.ones(n_dims, dtype=bool)
+    values = np.full((len(manifest.classes), kinds.pop()[1]), np.nan)
+    gives = np.ones(values.shape[1], dtype=bool)
     # A file per class first: then few files suffice where no dimension gives the label.
     first = {labels[row]: row for row in reversed(used)}
     for row in (*first.values(), *used):
@@ -503,8 +501,7 @@ def count_shared(
     scaled = np.where(known, values, 0)
     means = scaled.sum(axis=0, dtype=np.float64) / n_known
     np.subtract(scaled, means, out=scaled, where=known, casting="same_kind")
-    squares = np.einsum("ij,ij->j", scaled, scaled, dtype=np.float64)
-    spreads = np.sqrt(squares / n_known)
+    spreads = np.sqrt(np.einsum("ij,ij->j", scaled, scaled, dtype=np.float64) / n_known)
     # The remainders of rounding are no spread.
     varies = spreads > np.finfo(values.dtype).eps * np.abs(means)
     if varies.sum() < _FEWEST_DIMENSIONS:

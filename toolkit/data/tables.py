@@ -23,14 +23,14 @@ from toolkit.data.headers import SequenceError, SequenceHeader
 from toolkit.data.roles import FURTHER, ROLES, join_words, suggest
 
 _IDS = (ROLES["utterance"], (*FURTHER["utterance"], "name"))
+_ID_NAMES = ", ".join(map(repr, (*_IDS[0], *_IDS[1])))
 _TIMES = ("frame_time", "timestamp", "time", "start", "frame", "frame_index")
 #: Row numbers that pandas writes, the end of a segment, and the other columns of ids and roles.
 _PLAIN = {"", "unnamed_0", "index", "index_level_0", "end", *_TIMES, *_IDS[0], *_IDS[1]}
-_OTHERS = {
-    *_PLAIN,
-    *(word for role in (*ROLES.values(), *FURTHER.values()) for word in role),
-}
+_OF_ROLES = {word for role in (*ROLES.values(), *FURTHER.values()) for word in role}
+_OTHERS = _PLAIN | _OF_ROLES
 _OPENFACE = ("face_id", "confidence", "success")
+_EXPECTED = {*_PLAIN, *_OPENFACE}
 #: Known layouts, and the words of the headers that show them.
 _LAYOUTS = {
     "openSMILE (name;frameTime;...)": ("name", "frame_time"),
@@ -107,10 +107,9 @@ class NumberTable(NamedTuple):
             return f"dimension {dimension}"
         table, member = cls.load(path), cast("Any", split_member(path))
         rows = range(len(table.numbers)) if member.name is None else table.rows[member.name]
-        column = f"column {table.names[dimension]!r}"
-        if row is None or not len(table.lines):
-            return column
-        return f"line {table.lines[rows[row]]:,}, {column}"
+        lines = table.lines[list(rows)] if len(table.lines) else ()
+        line = f"line {lines[row]:,}, " if row is not None and len(lines) else ""
+        return f"{line}column {table.names[dimension]!r}"
 
 
 _lock = threading.Lock()
@@ -323,10 +322,8 @@ def _arrange(source: _Text | _Parquet) -> NumberTable:
         _check_times(source, time, rows)
     names = tuple(header[i] for i in dims)
     # Every table has ids, times or the columns of its layout: no news for a note.
-    known = {*_PLAIN, *(_OPENFACE if "success" in words else ())}
-    left_out = tuple(
-        name for i, name in enumerate(header) if i not in own and words[i] not in known
-    )
+    pairs = zip(header, words, strict=True)  # a dimension has no word here
+    left_out = tuple(name for name, word in pairs if word not in _EXPECTED)
     timed, lines = twice is not None, np.array(source.lines)
     return NumberTable(file, names, left_out, numbers, rows, timed, fault, lines)
 
@@ -395,7 +392,7 @@ def _find_ids(
             return None, f"{file}: columns {names} could each hold the ids; keep one."
     return None, (
         f"{file} has no column of utterance ids; expected one called "
-        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. {_describe_header(header)}"
+        f"{_ID_NAMES}. {_describe_header(header)}"
     )
 
 
@@ -404,8 +401,8 @@ def _advise_ids(header: Sequence[str], position: int) -> str:
     if {*map(join_words, header)} & {*_IDS[0], *_IDS[1]}:
         return ""
     return (
-        f"If column {header[position]!r} holds utterance ids, call it one of "
-        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}; no column has such a header. "
+        f"If column {header[position]!r} holds utterance ids, call it one of {_ID_NAMES}; no "
+        "column has such a header. "
     )
 
 
