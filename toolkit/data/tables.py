@@ -321,9 +321,8 @@ def _arrange(source: _Text | _Parquet) -> NumberTable:
     if time is not None:
         _check_times(source, time, rows)
     names = tuple(header[i] for i in dims)
-    # Every table has ids, times or the columns of its layout: no news for a note.
-    pairs = zip(header, words, strict=True)  # a dimension has no word here
-    left_out = tuple(name for name, word in pairs if word not in _EXPECTED)
+    # Every table has ids, times or the columns of its layout; a dimension has no word here.
+    left_out = tuple(h for h, word in zip(header, words, strict=True) if word not in _EXPECTED)
     timed, lines = twice is not None, np.array(source.lines)
     return NumberTable(file, names, left_out, numbers, rows, timed, fault, lines)
 
