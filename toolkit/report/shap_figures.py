@@ -445,8 +445,10 @@ def plot_utterance(
             ax.plot(curve.frames, centred[code], color=color, lw=0.9, label=" ")
         ax.axhline(0, color=GREY, lw=0.6)
         ax.set_ylabel(curve.modality, fontsize=7)
-        legend = ax.legend(fontsize=6, frameon=False, loc="upper right", ncols=2)
-        set_texts(legend, names)
+        if row == 1:  # above the curves, which may be anywhere
+            where: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+            legend = ax.legend(fontsize=6, frameon=False, ncols=2, borderpad=0, **where)
+            set_texts(legend, names)
         if row == len(curves):
             ax.set_xlabel("frame")
     for row, (modality, phi) in enumerate(lines.items(), start=1 + len(curves)):

@@ -254,8 +254,7 @@ def _describe_leading(summary: dict[str, Any], name: str) -> list[str]:
         "frames": summary["leading_frames"][name],
     }
     return [
-        f"Contributions to class {name} in log-odds, minus the mean over classes (+ raises it), "
-        "largest first:",
+        f"Contributions to class {name} minus their mean over classes, in log-odds:",
         *(
             f"  {kind}: " + ", ".join(f"{key} {value:+.3f}" for key, value in found.items())
             for kind, found in leading.items()

@@ -299,6 +299,7 @@ class Projection:
     speakers: NDArray[np.str_]
     explained: tuple[float, float]
     n_fitted: int
+    n_all: int
 
 
 def make_probes(manifest: Manifest) -> tuple[list[_Probe], list[str]]:
@@ -482,4 +483,5 @@ def project_rows(manifest: Manifest, features: Features, *, seed: int) -> Projec
         speakers=speakers[shown],
         explained=(first, second),
         n_fitted=len(np.unique(speakers[train])),
+        n_all=len(test),
     )
