@@ -9,8 +9,8 @@
 numbers of utterances, and classes differ in means, in spread and in the product of two
 directions. ``study`` runs a study of it, whole, and prints its wall and processor time, the
 highest memory of one process and the score. ``search`` runs some outer folds twice, as shipped
-and with all rows for every trial. ``growth`` doubles utterances, people, columns and trials of
-a study of 3,000 x 192.
+and with all rows for every trial, and prints the difference with its interval over people.
+``growth`` doubles utterances, people, columns and trials of a study of 3,000 x 192.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.plan import plan_study
 from toolkit.validation import (
     Protocol,
+    compare_systems,
     gather_predictions,
     make_features,
     run_unit,
@@ -129,12 +130,13 @@ def run_study(folder, words):
 
 def compare_searches(folder, modality, n_folds, many_rows):
     """Print scores and seconds of some outer folds with and without the sample."""
-    tables = {path.stem: path for path in folder.glob("*.parquet")}
-    config = StudyConfig(data=folder / "dataset.csv", modality=(modality,), table=tables)
+    given = {path.stem: path for path in folder.glob("*.parquet")}
+    config = StudyConfig(data=folder / "dataset.csv", modality=(modality,), table=given)
     plan = plan_study(config, None)
     manifest, folds = plan.manifest, plan.folds[:n_folds]
     features = make_features([plan.pool(modality)], plan.options.statistics)
     print("| trials compared by | F1-micro | log-loss | CPU s | GB |\n|---|---|---|---:|---:|")
+    tables = []
     for name, rows in ((f"a sample above {many_rows:,} rows", many_rows), ("all rows", 10**9)):
         options = replace(plan.options, many_rows=rows)
         started = time.process_time()
@@ -152,6 +154,7 @@ def compare_searches(folder, modality, n_folds, many_rows):
         found = gather_predictions(
             manifest, folds, modality, [u.proba for u in units], [u.present for u in units]
         )
+        tables.append(replace(found, system=f"{modality}{len(tables)}"))
         scores = score_predictions(found)
         cells = []
         for metric in ("f1_micro", "log_loss"):
@@ -160,6 +163,10 @@ def compare_searches(folder, modality, n_folds, many_rows):
         cells.append(f"{time.process_time() - started:.0f}")
         cells.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f}")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    for metric in ("f1_micro", "log_loss"):
+        [pair] = compare_systems(tables, metric)
+        interval = f"[{pair.low:+.4f}, {pair.high:+.4f}]"
+        print(f"{metric}, sample minus all rows: {pair.difference:+.4f} {interval}")
 
 
 def measure_growth(folder):

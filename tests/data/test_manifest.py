@@ -108,12 +108,12 @@ def test_a_header_over_two_columns_is_refused(columns, write_table):
 
 def test_text_stays_text(columns, write_table):
     columns["speaker"] = ["01", "01", "1e5", "1e5", "NA", "NA"]
-    columns["label"] = ["NA", "nan", "NA", "nan", "NA", "nan"]
+    columns["label"] = ["NA", "none", "NA", "none", "NA", "none"]
 
     manifest = read_manifest(write_table(columns))
 
     assert manifest.speakers.tolist() == ["01", "01", "1e5", "1e5", "NA", "NA"]
-    assert manifest.classes == ("NA", "nan")
+    assert manifest.classes == ("NA", "none")
     assert len(manifest) == 6
 
 

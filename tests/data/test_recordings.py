@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from toolkit.data import read_manifest, summarise_manifest
+from toolkit.data import examination, read_manifest, read_sequence, summarise_manifest
 from toolkit.data.examination import _find_duplicates, count_shared
 
 A, B, C = b"a", b"b", b"c"
@@ -191,6 +191,35 @@ def test_near_duplicates_are_counted_beside_equal_ones():
     assert count_shared(values, speakers, compare=True) == (2, 2)
 
 
+def test_columns_of_large_units_and_of_one_value_make_no_near_duplicates():
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(300, 40)).astype(np.float32)
+    values[:, 0] *= 1e30
+    values[:, 1] = 0.1
+    values[:, 2] = 1e6 + 0.5 * values[:, 2]
+    values[7, 5] = np.nan
+    speakers = np.array(["a", "b", "c"] * 100)
+    values[200] = values[100]
+    values[200, 3:] += 1e-3
+
+    assert count_shared(values, speakers, compare=True) == (0, 2)
+    # By definition, of the columns that vary.
+    scores = np.delete(values.astype(float), 1, axis=1)
+    scores = (scores - np.nanmean(scores, axis=0)) / np.nanstd(scores, axis=0)
+    scores = np.nan_to_num(scores)
+    cosines = scores @ scores.T / np.outer(*[np.linalg.norm(scores, axis=1)] * 2)
+    near = (cosines >= 0.99) & (speakers[:, None] != speakers)
+    assert near.any(axis=1).nonzero()[0].tolist() == [100, 200]
+
+
+def test_vectors_of_few_dimensions_are_not_compared():
+    values = np.random.default_rng(2).normal(size=(400, 40)).astype(np.float32)
+    speakers = np.array(["a", "b"] * 200)
+    values[:, 3:] = 1
+
+    assert count_shared(values, speakers, compare=True) == (0, None)
+
+
 @pytest.fixture
 def people(tmp_path):
     """Give a maker of a table of two modalities from arrays, five people of four utterances."""
@@ -246,6 +275,65 @@ def test_one_other_number_makes_another_recording(people):
         return array
 
     assert summarise_manifest(people(sound, lambda i: noise(0, (5,)) + i)).problems == ()
+
+
+@pytest.mark.parametrize(("other", "n_notes"), [(1, 1), (2, 0), (5, 0)])
+def test_one_recording_with_two_labels_of_one_speaker_is_named(people, other, n_notes):
+    # u01 has another label, u02 the same, and u05 another speaker.
+    manifest = people(lambda i: noise(0 if i == other else i), lambda i: noise(100 + i, (5,)))
+
+    found = summarise_manifest(manifest)
+    notes = [note for note in found.warnings if "with another label" in note]
+    assert found.problems == ()
+    assert len(notes) == n_notes
+    assert all("such as 'u00' (0) and 'u01' (1). Correct the label" in note for note in notes)
+
+
+@pytest.mark.parametrize("sound", [lambda i: noise(i % 2, (4, 6)), lambda _: np.ones((9, 6))])
+def test_short_and_constant_clips_of_two_labels_are_no_news(people, sound):
+    manifest = people(lambda i: sound(i) if i < 4 else noise(i), lambda i: noise(i, (5,)))
+
+    assert not any("another label" in note for note in summarise_manifest(manifest).warnings)
+
+
+@pytest.mark.parametrize(
+    ("column", "named"),
+    [
+        (lambda i: i % 2, True),
+        (lambda i: 7.5 - (i % 2), True),
+        (lambda i: np.nan if i == 3 else i % 2, True),
+        (lambda i: (i % 2) if i < 19 else 0, False),
+        (lambda i: (i % 2) + i / 1000, False),
+        (lambda _: 1, False),
+    ],
+)
+def test_labels_among_features_are_named(people, column, named):
+    def sound(i):
+        frames = noise(i)
+        frames[:, 4] = column(i)
+        return frames
+
+    manifest = people(sound, lambda i: np.r_[noise(i, (3,)), column(i)])
+    notes = summarise_manifest(manifest, missing="allow", frames="drop").warnings
+
+    found = [note for note in notes if "one value per class" in note]
+    expected = [("sound", 4), ("words", 3)] if named else []
+    for note, (modality, dimension) in zip(found, expected, strict=True):
+        assert note.startswith(f"Modality '{modality}': one value per class")
+        assert f"in all 20 utterances: dimension {dimension}. A system" in note
+
+
+def test_few_files_are_read_where_no_dimension_gives_the_label(people, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        examination, "read_sequence", lambda path: read.append(path) or read_sequence(path)
+    )
+    people_of_zeros = people(
+        lambda i: np.hstack([noise(i), np.zeros((9, 1))]), lambda i: noise(100 + i, (5,))
+    )
+    summarise_manifest(people_of_zeros)
+
+    assert len(read) <= 2 * (20 + 4)
 
 
 def test_fixed_sentences_are_no_recording(people):

@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
@@ -127,6 +128,48 @@ def test_an_empty_cell_of_a_needed_role_is_refused(columns, write_table, role, e
 
     with pytest.raises(ManifestError, match=rf"row 4, column '{role}': the cell is empty"):
         read_manifest(write_table(columns))
+
+
+@pytest.mark.parametrize("role", ["utterance", "label", "label_name", "speaker", "session"])
+@pytest.mark.parametrize("word", ["nan", "NaN", "<NA>"])
+def test_a_missing_value_that_pandas_wrote_is_no_name(columns, write_table, role, word):
+    columns["label_name"] = ["sad", "glad"] * 3
+    columns["session"] = ["x", "x", "y", "y", "z", "z"]
+    columns[role][2] = word
+
+    with pytest.raises(ManifestError, match=rf"row 4, column '{role}': '{word}' is how pandas"):
+        read_manifest(write_table(columns))
+
+
+@pytest.mark.parametrize("role", ["utterance", "label", "speaker", "session"])
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_white_space_around_a_name_is_removed_with_a_note(
+    columns, write_table, role, in_memory
+):
+    columns["session"] = ["x", "x", "y", "y", "z", "z"]
+    path = write_table(columns)
+    clean = read_manifest(path)
+    columns[role][1] += " "
+    columns[role][4] = f"\u3000{columns[role][4]}"  # not a space, which may follow a comma
+    if in_memory:
+        columns["label"][0] = " 0"
+        columns["voice"] = [str(path.parent / cell) for cell in columns["voice"]]
+
+    def read(columns):
+        roots = [path.parent]
+        table = pd.DataFrame(columns) if in_memory else write_table(columns)
+        return read_manifest(table, roots=roots)
+
+    manifest = read(columns)
+
+    assert manifest.digest() == clean.digest()
+    note = next(w for w in manifest.warnings if w.startswith(f"Column {role!r}: white space"))
+    assert f"{columns[role][1]!r} of 'u2'" in note
+    assert f"{columns[role][4]!r} of 'u5'" in note
+    assert any("' 0' of 'u1'" in w for w in manifest.warnings) == in_memory
+    assert not any("white space" in w for w in clean.warnings)
+    turned = {name: cells[::-1] for name, cells in columns.items()}
+    assert read(turned).warnings == manifest.warnings
 
 
 def test_an_empty_label_name_is_refused(columns, write_table):

@@ -105,6 +105,20 @@ def test_kept_names_stay_different_with_a_note(columns, write_table):
     assert any("count as different" in warning for warning in manifest.warnings)
 
 
+@pytest.mark.parametrize(("name", "alike"), [("zoe\u0308", True), ("ZO\u00cb", False)])
+@pytest.mark.parametrize("spellings", ["refuse", "keep"])
+def test_names_that_look_alike_are_explained(columns, write_table, name, alike, spellings):
+    columns["speaker"] = ["ann", "ann", "zo\u00eb", name, "cat", "cat"]
+
+    try:
+        sentences = read_manifest(write_table(columns), spellings=spellings).warnings
+    except ManifestError as error:
+        sentences = error.problems
+
+    (sentence,) = (text for text in sentences if "differ only in spelling" in text)
+    assert ("Unicode composition" in sentence) == alike
+
+
 def test_many_names_in_two_spellings_are_counted(columns, write_table):
     many = {name: cells * 4 for name, cells in columns.items()}
     many["utterance"] = [f"u{i}" for i in range(24)]

@@ -145,7 +145,7 @@ def test_frames_that_are_not_finite_are_a_problem(folder):
 
     assert len(found.problems) == 1
     assert "utterance 'u1', modality 'voice'" in found.problems[0]
-    assert "2 of 11 frames are not finite, the first is frame 4" in found.problems[0]
+    assert "not finite: 2 of 11; the first is frame 4 (dimension " in found.problems[0]
     assert found.modalities[0].n_not_finite == 1
 
 

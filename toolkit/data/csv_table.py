@@ -3,8 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -133,6 +133,7 @@ class Rows:
     - n_broken: Number of rows left out because they have more or fewer fields than the header.
     - problems: Problems and warnings found so far; every check adds its own.
     - folder: Folder of the file, where the paths in it begin.
+    - padded: Cells that had white space around them, as they were, by position in `cells`.
     """
 
     header: tuple[str, ...]
@@ -142,6 +143,7 @@ class Rows:
     n_broken: int
     problems: Problems
     folder: Path = Path()
+    padded: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, source: Any) -> "Rows":
@@ -159,8 +161,9 @@ class Rows:
         numbers: list[int] = []
         cells: list[tuple[str, ...]] = []
         blank: list[int] = []
+        padded: dict[tuple[int, int], str] = {}
         n_broken = 0
-        for number, record in _records(text, problems):
+        for number, record in _records(text, problems, spaced=not is_frame):
             row = tuple(field.strip() for field in record)
             if number == 1 and _SEPARATOR.match(text):
                 continue
@@ -186,6 +189,8 @@ class Rows:
                     row=number,
                 )
             else:
+                changed = [k for k, cell in enumerate(record) if cell != row[k]]
+                padded |= {(len(cells), k): record[k] for k in changed}
                 numbers.append(number)
                 cells.append(row)
         if not header:
@@ -195,7 +200,7 @@ class Rows:
                 "There is a header but no row below it; expected one row an utterance."
             )
         found = tuple(numbers), tuple(cells), tuple(blank)
-        return cls(header, *found, n_broken, problems, path.parent)
+        return cls(header, *found, n_broken, problems, path.parent, padded)
 
     def column(self, position: int) -> list[str]:
         """Return the cells of one column, one per row."""
@@ -254,8 +259,9 @@ def _check_delimiter(text: str, problems: Problems) -> None:
             )
 
 
-def _records(text: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+def _records(text: str, problems: Problems, *, spaced: bool) -> Iterator[tuple[int, list[str]]]:
+    """Split a text into cells; white space behind a comma may be part of the separator."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=spaced)
     number = 0
     try:
         for number, record in enumerate(reader, start=1):

@@ -15,6 +15,7 @@ from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.headers import SequenceError
 from toolkit.data.manifest import Manifest
 from toolkit.data.sequences import read_sequence
+from toolkit.data.tables import NumberTable
 
 # Statistics reach some ten times the largest number of a file, and are kept in float32.
 _LARGEST = 1e37
@@ -25,15 +26,20 @@ _MANTISSA_BITS = 11  # of float16
 _SMALLEST = 2.0**-14  # the least number that float16 holds with all of them
 
 NEAR_COSINE = 0.99
-"""Cosine of centred features from which two utterances count as near-duplicates."""
+"""Cosine of standardised features from which two utterances count as near-duplicates."""
 
 # Two people hardly ever share the numbers of so many frames, but a short word spoken by both
 # may well have one vector, and so may two silent clips of a frame or two.
 _FRAMES_OF_A_RECORDING = 5
 _SPEAKERS_OF_A_SENTENCE = 3
 _MOST_NAMED = 3
+# Of fewer, a dimension of few values may separate the classes by chance.
+_FEWEST_UTTERANCES = 10
 # All pairs of more utterances take minutes; blocks of rows bound the memory.
 _MOST_COMPARED = 20_000
+# In few dimensions, also the vectors of different utterances have such a cosine: in 20, one
+# pair in 10^17 of independent normal ones, in 5 one in 10^4.
+_FEWEST_DIMENSIONS = 20
 _BLOCK = 1_024
 
 
@@ -158,10 +164,11 @@ def _explain_gaps(
         )
         return ("" if allow_missing else reason), False
     if finite.ndim == 1:
+        place = NumberTable.name_place(path, int(finite.argmin()), 0)
         reason = (
-            f"{path}: dimension {int(finite.argmin())} is not a finite number, one of "
-            f"{int((~finite).sum()):,}. Write the file again, or take such values as missing "
-            "with --missing allow."
+            f"{path}: {place} is not a finite number (such values: {(~finite).sum():,} of "
+            f"{len(finite):,}). Write the file again, or take such values as missing with "
+            "--missing allow."
         )
         return ("" if allow_missing else reason), True
     alive: NDArray[np.bool_] = np.any(finite, axis=0)
@@ -169,15 +176,17 @@ def _explain_gaps(
     if frames == "refuse" and not (allow_missing and whole.all()):
         if not alive.all():
             return (
-                f"{path}: dimension {int(alive.argmin())} is not finite in any frame, one of "
-                f"{int((~alive).sum()):,} such dimensions. Write the file again, or keep the "
-                "clip without them with --missing allow, --frames drop or --frames "
-                "interpolate."
+                f"{path}: {NumberTable.name_place(path, int(alive.argmin()))} is not finite "
+                f"in any frame (such dimensions: {int((~alive).sum()):,} of {len(alive):,}). "
+                "Write the file again, or keep the clip without them with --missing allow, "
+                "--frames drop or --frames interpolate."
             ), True
+        first = int(whole.argmin())
+        place = NumberTable.name_place(path, int((finite[first] | ~alive).argmin()), first)
         return (
-            f"{path}: {int((~whole).sum()):,} of {len(whole):,} frames are not finite, the "
-            f"first is frame {int(whole.argmin())}. Write the file again, or "
-            "repair such frames with --frames drop or --frames interpolate."
+            f"{path}: frames that are not finite: {(~whole).sum():,} of {len(whole):,}; the "
+            f"first is frame {first} ({place}). Write the file again, or repair such frames "
+            "with --frames drop or --frames interpolate."
         ), True
     # Interpolating needs one finite value per dimension, dropping one finite frame.
     if frames != "drop" or whole.any():
@@ -250,7 +259,68 @@ def compare_files(
     recordings, coincidences = _find_duplicates(utterances, speakers, digests, n_frames, moving)
     for modality, sentences in coincidences.items():
         notes[modality] += sentences
+    for name, column in files.items():
+        if name in moving:
+            notes[name] += _find_contradictions(name, manifest, column, digests[name])
+        notes[name] += _find_giveaways(name, manifest, column)
     return recordings, notes
+
+
+def _find_contradictions(
+    modality: str,
+    manifest: Manifest,
+    files: Sequence[FileFacts],
+    digests: Sequence[bytes | None],
+) -> list[str]:
+    """Describe recordings of one speaker that are found twice, with different labels."""
+    keys = [
+        (digest, speaker)
+        if digest is not None and not file.still and file.n_frames >= _FRAMES_OF_A_RECORDING
+        else None
+        for digest, speaker, file in zip(digests, manifest.speakers, files, strict=True)
+    ]
+    labels = manifest.labels.tolist()
+    found = [g for g in _group(keys) if len({labels[i] for i in g} - {-1}) > 1]
+    if not found:
+        return []
+    named = [
+        f"{str(manifest.utterances[i])!r} ({manifest.classes[labels[i]]})" for i in found[0]
+    ]
+    sentence = (
+        f"Modality {modality!r}: {sum(map(len, found)):,} utterances hold the same recording "
+        f"as another of the same speaker with another label, such as {_join(named)}. Correct "
+        "the label or the file of one of them."
+    )
+    return [sentence]
+
+
+def _find_giveaways(modality: str, manifest: Manifest, files: Sequence[FileFacts]) -> list[str]:
+    """Describe dimensions of one value per class, another for each: labels among features."""
+    labels = manifest.labels.tolist()
+    used = {i: f for i, f in enumerate(files) if f.usable and labels[i] >= 0}
+    kinds = {file.kind for file in used.values()}
+    if len(used) < _FEWEST_UTTERANCES or len(kinds) > 1:
+        return []
+    values = np.full((len(manifest.classes), kinds.pop()[1]), np.nan)
+    gives = np.ones(values.shape[1], dtype=bool)
+    # A file per class first: then few files suffice where no dimension gives the label.
+    first = {labels[row]: row for row in reversed(used)}
+    for row in (*first.values(), *used):
+        path = used[row].path or Path()
+        frames = np.atleast_2d(read_sequence(path)).astype(np.float64)
+        own = values[labels[row]]
+        np.copyto(own, frames[0], where=np.isnan(own))
+        gives &= ((frames == own) | np.isnan(frames)).all(axis=0)
+        gives &= (values == own).sum(axis=0) < 2
+        if not gives.any():
+            return []
+    found = np.flatnonzero(gives & ~np.isnan(values).any(axis=0)).tolist()
+    named = _join([NumberTable.name_place(path, dimension) for dimension in found])
+    sentence = (
+        f"Modality {modality!r}: one value per class, another in each, in all {len(used):,} "
+        f"utterances: {named}. A system needs nothing else; take labels out of the features."
+    )
+    return [sentence] * bool(found)
 
 
 def _describe_transcripts(manifest: Manifest, modality: str) -> list[str]:
@@ -394,7 +464,11 @@ def find_shared(keys: Sequence[Hashable], speakers: Sequence[str]) -> list[int]:
 
 
 def _list(names: Sequence[str]) -> str:
-    shown = [repr(str(name)) for name in names[:_MOST_NAMED]]
+    return _join([repr(str(name)) for name in names])
+
+
+def _join(names: Sequence[str]) -> str:
+    shown = [*names[:_MOST_NAMED]]
     if len(names) > _MOST_NAMED:
         shown.append(f"{len(names) - _MOST_NAMED:,} more")
     *first, last = shown
@@ -411,10 +485,10 @@ def count_shared(
     - values: shape (n, n_features), of the utterances that have the modality; NaN where
       missing.
     - compare: Whether to search for near-duplicates, of a cosine of :data:`NEAR_COSINE` or more
-      between centred features.
+      between features that are standardised, since the raw ones of a large unit decide alone.
 
     Returns the exact ones, and the further near ones: None if they are not compared, for more
-    than 20,000 utterances, or for fewer than two.
+    than 20,000 utterances, for fewer than two, or for fewer than 20 features that vary.
     """
     n = len(values)
     same = np.zeros(n, dtype=bool)
@@ -423,14 +497,21 @@ def count_shared(
         return int(same.sum()), None
     codes = np.unique(speakers, return_inverse=True)[1]
     known = ~np.isnan(values)
-    sums = np.where(known, values, 0).sum(axis=0)
-    means = (sums / np.maximum(known.sum(axis=0), 1)).astype(values.dtype)
-    centred = np.where(known, values - means, 0)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    centred = np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
+    n_known = np.maximum(known.sum(axis=0), 1)
+    scaled = np.where(known, values, 0)
+    means = scaled.sum(axis=0, dtype=np.float64) / n_known
+    np.subtract(scaled, means, out=scaled, where=known, casting="same_kind")
+    spreads = np.sqrt(np.einsum("ij,ij->j", scaled, scaled, dtype=np.float64) / n_known)
+    # The remainders of rounding are no spread.
+    varies = spreads > np.finfo(values.dtype).eps * np.abs(means)
+    if varies.sum() < _FEWEST_DIMENSIONS:
+        return int(same.sum()), None
+    scaled *= np.divide(1, spreads, out=np.zeros_like(spreads), where=varies)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    np.divide(scaled, norms, out=scaled, where=norms > 0)
     near = np.zeros(n, dtype=bool)
     for start in range(0, n, _BLOCK):
         block = slice(start, start + _BLOCK)
-        alike = centred[block] @ centred.T >= NEAR_COSINE
+        alike = scaled[block] @ scaled.T >= NEAR_COSINE
         near[block] = (alike & (codes[block, None] != codes[None, :])).any(axis=1)
     return int(same.sum()), int((near & ~same).sum())

@@ -286,6 +286,7 @@ def unify_spellings(
         if name:
             rows.setdefault(forms[name], {}).setdefault(name, []).append(number)
     groups = [group for _, group in sorted(rows.items()) if len(group) > 1]
+    composed = {name: unicodedata.normalize("NFC", name) for name in forms}
     kind = f"{role.replace('_', ' ').capitalize()}s"
     for group in groups[:_MOST_GROUPS]:
         found = " and ".join(f"{name!r} ({_show_rows(group[name])})" for name in sorted(group))
@@ -294,14 +295,17 @@ def unify_spellings(
             f"{name!r} ({len(group[name]):,} row{'s' if len(group[name]) > 1 else ''})"
             for name in sorted(group)
         )
+        # Such names look alike on every screen.
+        alike = len({composed[name] for name in group}) < len(group)
+        how = "spelling" + " (Unicode composition: one character or two per accent)" * alike
         if spellings == "refuse":
             problems.add(
-                f"{kind} {found} differ only in spelling. Correct the table; or take them for "
+                f"{kind} {found} differ only in {how}. Correct the table; or take them for "
                 "one with --spellings join, for different ones with --spellings keep."
             )
         elif spellings == "keep":
             problems.warnings.append(
-                f"{kind} {counted} differ only in spelling, and count as different."
+                f"{kind} {counted} differ only in {how}, and count as different."
             )
         else:
             problems.warnings.append(f"{kind} {counted} are taken for one: {_usual(group)!r}.")

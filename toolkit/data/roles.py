@@ -49,6 +49,9 @@ _REQUIRED = ("utterance", "label", "speaker")
 MAX_LENGTH = 200
 """Longer cells are no names."""
 
+# Words that pandas writes for a missing value. NA and none may be names, and Nan is one.
+_MISSING = {"nan", "NaN", "<NA>"}
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -159,6 +162,24 @@ class Columns:
                 f"{', '.join(map(repr, header))}."
             )
         self._check_cells(kept, needed)
+        self._note_padding()
+
+    def _note_padding(self) -> None:
+        """Note white space that was removed from cells of roles, by utterance."""
+        rows, utterance = self.rows, self.roles.get("utterance")
+        for role, position in self.roles.items():
+            # Not by row number: a note is the same in every order of the rows.
+            found = sorted(
+                f"{cell!r}" + ("" if utterance is None else f" of {rows.cells[i][utterance]!r}")
+                for (i, column), cell in rows.padded.items()
+                if column == position
+            )
+            if found:
+                more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
+                rows.problems.warnings.append(
+                    f"Column {rows.header[position]!r}: white space around the "
+                    f"{role.replace('_', ' ')} was removed, from {', '.join(found[:3])}{more}."
+                )
 
     def read_traits(
         self,
@@ -221,6 +242,12 @@ class Columns:
                 cell, number = rows.cells[i][position], rows.numbers[i]
                 if not cell and not may_be_empty:
                     text = f"the cell is empty; every row needs its {role.replace('_', ' ')}."
+                elif cell in _MISSING and (not may_be_empty or role == "session"):
+                    remedy = "empty the cell" if may_be_empty else "leave the row out"
+                    text = (
+                        f"{cell!r} is how pandas writes a missing value; write the "
+                        f"{role.replace('_', ' ')}, or {remedy}."
+                    )
                 elif CONTROL.search(cell):
                     text = f"{cell[:MAX_LENGTH]!r} holds a control character; keep to one line."
                 elif len(cell) > MAX_LENGTH:

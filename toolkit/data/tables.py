@@ -18,18 +18,19 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.containers import file_signature, split_member
+from toolkit.data.containers import file_signature, is_table, split_member
 from toolkit.data.headers import SequenceError, SequenceHeader
 from toolkit.data.roles import FURTHER, ROLES, join_words, suggest
 
 _IDS = (ROLES["utterance"], (*FURTHER["utterance"], "name"))
+_ID_NAMES = ", ".join(map(repr, (*_IDS[0], *_IDS[1])))
 _TIMES = ("frame_time", "timestamp", "time", "start", "frame", "frame_index")
 #: Row numbers that pandas writes, the end of a segment, and the other columns of ids and roles.
-_OTHERS = {
-    *("", "unnamed_0", "index", "index_level_0", "end", *_TIMES, *_IDS[0], *_IDS[1]),
-    *(word for role in (*ROLES.values(), *FURTHER.values()) for word in role),
-}
+_PLAIN = {"", "unnamed_0", "index", "index_level_0", "end", *_TIMES, *_IDS[0], *_IDS[1]}
+_OF_ROLES = {word for role in (*ROLES.values(), *FURTHER.values()) for word in role}
+_OTHERS = _PLAIN | _OF_ROLES
 _OPENFACE = ("face_id", "confidence", "success")
+_EXPECTED = {*_PLAIN, *_OPENFACE}
 #: Known layouts, and the words of the headers that show them.
 _LAYOUTS = {
     "openSMILE (name;frameTime;...)": ("name", "frame_time"),
@@ -43,7 +44,11 @@ _LAYOUTS = {
 
 
 class NumberTable(NamedTuple):
-    """The numbers of a table, the rows of each id, and whether these are frames (`timed`)."""
+    """The numbers of a table, the rows of each id, and whether these are frames (`timed`).
+
+    - left_out: Columns that are no dimensions, without ids, times and others of a known layout.
+    - lines: Number of each row in the file, empty for Parquet.
+    """
 
     file: Path
     names: tuple[str, ...]
@@ -52,6 +57,7 @@ class NumberTable(NamedTuple):
     rows: Mapping[str, list[int]]
     timed: bool
     fault: str
+    lines: NDArray[Any]
 
     @classmethod
     def load(cls, path: Path | str) -> "NumberTable":
@@ -90,6 +96,20 @@ class NumberTable(NamedTuple):
             )
         chosen = self.rows[name]
         return self.numbers[chosen] if self.timed else self.numbers[chosen[0]]
+
+    @classmethod
+    def name_place(cls, path: Path, dimension: int, row: int | None = None) -> str:
+        """Name a dimension of a file, and its line: in a table, by their header and number.
+
+        - row: Row of the sequence that the path leads to; None for all.
+        """
+        if not is_table(path):
+            return f"dimension {dimension}"
+        table, member = cls.load(path), cast("Any", split_member(path))
+        rows = range(len(table.numbers)) if member.name is None else table.rows[member.name]
+        lines = table.lines[list(rows)] if len(table.lines) else ()
+        line = f"line {lines[row]:,}, " if row is not None and len(lines) else ""
+        return f"{line}column {table.names[dimension]!r}"
 
 
 _lock = threading.Lock()
@@ -147,14 +167,14 @@ class _Text:
                 self.dims = [i for i in self.dims if attributes[self.header[i]]]
             others = sorted({*range(len(self.header))} - {*self.dims})
             self._texts: dict[int, list[str]] = {i: [] for i in others}
-            self._lines, self._numbers, self._body = list[int](), cast("Any", []), b""
+            self.lines, self._numbers, self._body = list[int](), cast("Any", []), b""
             if not self._parse_plain(content, separator, above + reader.line_num):
                 for record in filter(None, reader):  # not a blank line
                     if not (attributes and record[0].startswith("%")):  # a comment
                         self._add(record, above + reader.line_num)
         except csv.Error as error:
             raise SequenceError(f"{file}, line {above + reader.line_num:,}: {error}.") from None
-        self.n_rows = len(self._lines)
+        self.n_rows = len(self.lines)
 
     def _parse_plain(self, content: bytes, separator: str, above: int) -> bool:
         """Parse the rows below the header at once, which quotes and ragged rows prevent."""
@@ -168,10 +188,10 @@ class _Text:
         if found is None:
             return False
         self._body, (self._numbers, self._spans, lines, hard) = body, found
-        self._lines = (lines + above).tolist()
+        self.lines = (lines + above).tolist()
         for row, column, begin, end in hard.tolist():
             text = body[begin:end].decode()
-            number = self._to_number(text, column, self._lines[row])
+            number = self._to_number(text, column, self.lines[row])
             self._numbers[row, self.dims.index(column)] = number
         return True
 
@@ -181,13 +201,13 @@ class _Text:
                 f"{self.file}, line {line:,} has {len(record)} cells and the header "
                 f"{len(self.header)}; copy or write the file again."
             )
-        self._lines.append(line)
+        self.lines.append(line)
         for position, texts in self._texts.items():
             texts.append(record[position])
         self._numbers.append([self._to_number(record[i], i, line) for i in self.dims])
 
     def name_row(self, row: int) -> str:
-        return f"line {self._lines[row]:,}"
+        return f"line {self.lines[row]:,}"
 
     def read_texts(self, position: int) -> list[str]:
         if self._body:
@@ -205,10 +225,12 @@ class _Text:
             return np.nan
         if _is_number(cell):
             return float(cell)
+        # Ids are no number in any line; a later line holds a fault of its own.
+        ids = _advise_ids(self.header, position) if line == self.lines[0] else ""
         raise SequenceError(
             f"{self.file}, line {line:,}, column {self.header[position]!r}: {cell[:40]!r} is "
-            "no number (with a decimal point). Leave a cell empty where a value is missing, "
-            "and columns of text out of the file or of --frames-columns. "
+            f"no number (with a decimal point). {ids}Leave a cell empty where a value is "
+            "missing, and columns of text out of the file or of --frames-columns. "
             f"{_describe_header(self.header)}"
         )
 
@@ -234,7 +256,7 @@ class _Parquet:
                 f"{file} cannot be read as Parquet: {error}. Copy or write the file again."
             ) from error
         self.header = [str(name).strip() for name in schema.names]
-        self.dims = _find_dims(self.header, file, chosen)
+        self.dims, self.lines = _find_dims(self.header, file, chosen), list[int]()
 
     def name_row(self, row: int) -> str:
         return f"row {row + 1:,}"
@@ -256,8 +278,9 @@ class _Parquet:
             if not (types.is_integer(column.type) or types.is_floating(column.type)):
                 raise SequenceError(
                     f"{self.file}, column {self.header[position]!r} is of type "
-                    f"{column.type}; expected numbers. Leave other columns out of the file or "
-                    f"of --frames-columns. {_describe_header(self.header)}"
+                    f"{column.type}; expected numbers. {_advise_ids(self.header, position)}"
+                    "Leave other columns out of the file or of --frames-columns. "
+                    f"{_describe_header(self.header)}"
                 )
             gaps = column.null_count and types.is_integer(column.type)
             kinds.append(np.float64 if gaps else column.type.to_pandas_dtype())
@@ -298,8 +321,10 @@ def _arrange(source: _Text | _Parquet) -> NumberTable:
     if time is not None:
         _check_times(source, time, rows)
     names = tuple(header[i] for i in dims)
-    left_out = tuple(name for i, name in enumerate(header) if i not in own and i != ids)
-    return NumberTable(file, names, left_out, numbers, rows, twice is not None, fault)
+    # Every table has ids, times or the columns of its layout; a dimension has no word here.
+    left_out = tuple(h for h, word in zip(header, words, strict=True) if word not in _EXPECTED)
+    timed, lines = twice is not None, np.array(source.lines)
+    return NumberTable(file, names, left_out, numbers, rows, timed, fault, lines)
 
 
 def _lacks_names(header: Sequence[str], chosen: str, file: Path) -> bool:
@@ -366,7 +391,17 @@ def _find_ids(
             return None, f"{file}: columns {names} could each hold the ids; keep one."
     return None, (
         f"{file} has no column of utterance ids; expected one called "
-        f"{', '.join(map(repr, (*_IDS[0], *_IDS[1])))}. {_describe_header(header)}"
+        f"{_ID_NAMES}. {_describe_header(header)}"
+    )
+
+
+def _advise_ids(header: Sequence[str], position: int) -> str:
+    """Advise to rename a column of text, where no column has a header of ids."""
+    if {*map(join_words, header)} & {*_IDS[0], *_IDS[1]}:
+        return ""
+    return (
+        f"If column {header[position]!r} holds utterance ids, call it one of {_ID_NAMES}; no "
+        "column has such a header. "
     )
 
 

@@ -105,9 +105,9 @@ def _take_values(
     if not finite.all() and missing == "refuse":
         dimension = int(np.argmin(finite))
         raise NonFiniteError(
-            f"dimension {dimension} is {sequence[dimension]} ({(~finite).sum()} such "
-            "values); expected finite numbers. Write the features again, or allow missing "
-            "ones."
+            f"dimension {dimension} is {sequence[dimension]} (values that are not finite: "
+            f"{(~finite).sum()} of {finite.size}); expected finite numbers. Write the features "
+            "again, or allow missing ones."
         )
     filled = np.where(finite, sequence, 0).astype(np.float64)
     row: NDArray[np.float32] = _narrow(filled[None], (VALUE,))[0]

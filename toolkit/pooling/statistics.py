@@ -481,8 +481,8 @@ def clean_frames(
         frame = int(np.argmin(whole))
         dimension = int(np.argmin(finite[frame] | ~excused))
         raise NonFiniteError(
-            f"frame {frame}, dimension {dimension} is {frames[frame, dimension]} (in all "
-            f"{n_broken} of {len(frames)} frames are not finite); expected finite numbers. "
+            f"frame {frame}, dimension {dimension} is {frames[frame, dimension]} (frames that "
+            f"are not finite: {n_broken} of {len(frames)}); expected finite numbers. "
             "Write the features again, or declare what becomes of such frames: --frames drop "
             "or --frames interpolate."
         )
