@@ -187,6 +187,7 @@ def test_the_checks_of_the_command_hold():
     [
         ({"trails": 3}, "^unknown option 'trails'; did you mean 'trials'"),
         ({"trials": 0}, "^--trials 0: expected"),
+        ({"dry_run": True}, "^dry_run lists units on the command line alone"),
         ({"features": np.ones((2, 3))}, "^features is ndarray; expected a mapping"),
         ({"features": pd.DataFrame({"a": [1]})}, "^features is DataFrame; expected a mapping"),
         ({"speaker": np.array(["x", "y"])}, "^speaker is ndarray; expected the header"),

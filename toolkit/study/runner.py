@@ -178,7 +178,9 @@ def study(
             f"features is {type(features).__name__}; expected a mapping of modality to rows, "
             'as {"text": rows}.'
         )
-    load_config(None, options)  # refused before the data are written
+    # refused before the data are written
+    if load_config(None, options).dry_run:
+        raise ConfigError("dry_run lists units on the command line alone: leave it out here.")
     columns = {"speaker": speaker} if speaker is not None else {}
     columns |= options.get("column", {})
     source = data
