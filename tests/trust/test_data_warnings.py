@@ -27,6 +27,10 @@ def test_normalising_by_speaker_is_off_unless_asked_for_and_called_transductive(
 @pytest.mark.slow
 def test_repeated_and_nearly_repeated_lines_of_others_are_counted(dyads, run_units, tmp_path):
     corpus = shutil.copytree(dyads, tmp_path / "corpus")
+    rng = np.random.default_rng(0)
+    for path in sorted((corpus / "features" / "lexical_features").rglob("*.npy")):
+        # In fewer than 20 dimensions, nearness would say little.
+        np.save(path, np.concatenate([np.load(path), rng.normal(size=20)], dtype=np.float32))
     files = sorted((corpus / "features" / "lexical_features").rglob("Ses01*.npy"))
     by_speaker = {path: path.stem.rpartition("_")[2][0] for path in files}
     one, other = (next(p for p in files if by_speaker[p] == sex) for sex in "FM")
