@@ -174,6 +174,18 @@ def test_features_that_do_not_fit_are_refused(features, message, cache):
 
 
 @pytest.mark.usefixtures("cache")
+def test_more_modalities_than_can_be_fused_are_refused_before_any_fit(given, tmp_path):
+    frame, features = given
+    nine = {f"m{k}": features["text"] for k in range(9)}
+
+    with pytest.raises(ConfigError, match=r"^There are 9 modalities, m0, m1.*at most 8"):
+        toolkit.study(
+            frame, label="feeling", speaker="who", features=nine, out=tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("cache")
 def test_the_checks_of_the_command_hold():
     frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", None]})
 

@@ -25,6 +25,7 @@ from toolkit.data.corpora import CORPUS_VERSION
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.explain.shapley import MAX_PLAYERS
 from toolkit.files import OUTPUTS, cache_folder, format_json
+from toolkit.fusion.inputs import MAX_MODALITIES
 from toolkit.models import GRIDS
 from toolkit.models.boosters import check_device
 from toolkit.models.spaces import grid_size, make_grid, make_space
@@ -444,6 +445,11 @@ def _generated_corpus() -> Path:
 
 def _list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """List the boosted systems of a study and the modalities of each."""
+    if len(modalities) > MAX_MODALITIES:
+        raise ConfigError(
+            f"There are {len(modalities)} modalities, {', '.join(modalities)}; a study takes at "
+            f"most {MAX_MODALITIES}. Choose some with --modality."
+        )
     systems: dict[str, tuple[str, ...]] = {name: (name,) for name in modalities}
     if len(modalities) < 2 or EARLY not in config.fusion:
         return systems
