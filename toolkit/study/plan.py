@@ -416,11 +416,10 @@ def _check_people(plan: Plan) -> None:
 def _find_primary(config: StudyConfig, manifest: Manifest) -> str:
     """Name the system that the study is about; its own run may come later."""
     if config.primary is None:
-        fused = len(manifest.modalities) > 1 and EARLY in config.fusion
-        return EARLY if fused else manifest.modalities[0]
-    known = list(manifest.available)
-    if len(known) > 1:
-        known += [name for name in config.fusion if name != "none"]
+        several = len(manifest.modalities) > 1 and EARLY in config.fusion
+        return EARLY if several else manifest.modalities[0]
+    fused = [name for name in config.fusion if name != "none"]
+    known = [*manifest.available, *fused * (len(manifest.available) > 1)]
     if config.primary not in known:
         raise ConfigError(
             f"--primary {config.primary}: choose among the systems of this study, "
@@ -446,10 +445,8 @@ def _generated_corpus() -> Path:
 def _list_systems(config: StudyConfig, modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """List the boosted systems of a study and the modalities of each."""
     if len(modalities) > MAX_MODALITIES:
-        raise ConfigError(
-            f"There are {len(modalities)} modalities, {', '.join(modalities)}; a study takes at "
-            f"most {MAX_MODALITIES}. Choose some with --modality."
-        )
+        found = f"There are {len(modalities)} modalities, {', '.join(modalities)}"
+        raise ConfigError(f"{found}; choose at most {MAX_MODALITIES} with --modality.")
     systems: dict[str, tuple[str, ...]] = {name: (name,) for name in modalities}
     if len(modalities) < 2 or EARLY not in config.fusion:
         return systems
