@@ -33,7 +33,7 @@ NEAR_COSINE = 0.99
 _FRAMES_OF_A_RECORDING = 5
 _SPEAKERS_OF_A_SENTENCE = 3
 _MOST_NAMED = 3
-# Of fewer, a dimension of few values may separate the classes by chance.
+# With fewer utterances, a dimension with few values may separate the classes by chance.
 _FEWEST_UTTERANCES = 10
 # All pairs of more utterances take minutes; blocks of rows bound the memory.
 _MOST_COMPARED = 20_000

@@ -361,6 +361,7 @@ def read_unlabelled(
     modalities: Sequence[str],
     *,
     columns: Mapping[str, str] = _EMPTY,
+    usual: Mapping[str, str] = _EMPTY,
     label: str | None = None,
     bins: Sequence[float] = (),
     missing: Literal["refuse", "allow"] = "refuse",
@@ -373,9 +374,12 @@ def read_unlabelled(
 
     A row without a label has -1, and one without a speaker an empty name. Each modality must
     have a column, whose cells may be empty. Options and errors are those of
-    :func:`read_manifest`, but no label is an error.
+    :func:`read_manifest`, but no label is an error. `usual` are headers like `columns`, of
+    which those count that the table has and that `columns` do not name.
     """
     rows = Rows.read(path)
+    free = {*rows.header} - {*columns.values()}
+    columns = {role: name for role, name in usual.items() if name in free} | dict(columns)
     warnings = rows.problems.warnings
     label = label if label in rows.header and "label" not in columns else None
     table = Columns.find(

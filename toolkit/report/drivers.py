@@ -193,7 +193,7 @@ def _surprises(facts: StudyFacts, attribution: Attribution) -> list[Part]:
             str(column[row]) for column in (predictions.utterances, predictions.speakers)
         ]
         cells += [predictions.classes[label], predictions.classes[y_pred]]
-        # Where every modality speaks for the true class, its share of the rows was too small.
+        # All sums may favour the true class: then the base values decided.
         pulled = f"{most} ({sizes[most]:+.2f})" if sizes[most] > 0 else "none"
         cells += [float(predictions.proba[row, label]), pulled]
         rows.append(cells[: len(header)])

@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.data import Manifest, split_member
 from toolkit.data.audio import Sound, has_recordings, name_versions
-from toolkit.data.csv_table import Rows
 from toolkit.data.dimension_names import name_dimensions
 from toolkit.data.headers import SequenceError
 from toolkit.data.labels import canonical_name
@@ -129,14 +128,13 @@ def apply_models(
     config = study.read_config()
     fusion = LearnedFusion.restore(final["fusion"])
     chosen = {"missing": missing, "frames": frames}
-    columns, own = columns or {}, ("utterance", "label", "label_name", "speaker")
-    free = {*Rows.read(data).header} - {*columns.values()}
-    named = {role: name for role, name in config.column.items() if role in own and name in free}
+    own = ("utterance", "label", "label_name", "speaker")
     pooling = final["pooling"] | {name: choice for name, choice in chosen.items() if choice}
     manifest = read_unlabelled(
         data,
         tuple(final["modalities"]),
-        columns=named | dict(columns),
+        columns=columns or {},
+        usual={role: name for role, name in config.column.items() if role in own},
         label=config.label,
         bins=config.bins,
         missing=pooling["missing"],
