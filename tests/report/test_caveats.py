@@ -228,7 +228,7 @@ def test_models_without_contributions_are_named(facts):
     whole = SimpleNamespace(system="audio", totals={"audio": None, "text": None})
 
     assert (
-        "The contributions of text are missing, so those of audio are shown. Run the same "
+        "The contributions of text are missing; the report shows those of audio. Run the same "
         "command again: it computes them, or names the reason." in caveats(partly)
     )
     named = caveats(dataclasses.replace(facts, attribution=whole)) + caveats(facts)
