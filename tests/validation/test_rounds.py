@@ -1,6 +1,7 @@
 """The number of rounds: from the curves of the inner folds to the score and the later fits.
 
-Expected values come from sums done by hand, and from the libraries called directly.
+The fits of a trial have twice the learning rate and half of the rounds. Expected values come
+from sums done by hand, and from the libraries called directly.
 """
 
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from toolkit.validation.ledger import Ledger
 from toolkit.validation.nested import Protocol, run_unit
 from toolkit.validation.search import SearchOptions
 
-N_DIMS, MAX_BIN, MAX_ROUNDS, PATIENCE = 4, 15, 24, 3
+N_DIMS, MAX_BIN, MAX_ROUNDS, PATIENCE = 4, 15, 47, 5
 #: All rows and columns for every tree: no seed matters.
 PARAMS = {
     "lightgbm": {
@@ -38,8 +39,11 @@ PARAMS = {
     },
 }
 RATE = {"lightgbm": "learning_rate", "xgboost": "eta"}
-#: The slowest trial ends at the limit, the others stop before it; the second is the best.
-RATES = [0.04, 0.2, 0.7]
+#: The slowest trial ends at the limit, the others stop before it; the second is the best. Twice
+#: the third would be above 1.
+RATES = [0.02, 0.1, 0.7]
+#: The learning rate of a trial's fits, their rounds and their patience, halved and rounded up.
+COARSE = {0.02: (0.04, 24, 3), 0.1: (0.2, 24, 3), 0.7: (0.7, MAX_ROUNDS, PATIENCE)}
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +73,24 @@ def split(manifest, fold):
     return make
 
 
-def test_rounds_and_score_of_a_trial_are_those_of_sums_done_by_hand(
-    manifest, fold, features, split, monkeypatch
-):
+RECIPE = {
+    "booster": "lightgbm",
+    "statistics": "rich",
+    "screening": "none",
+    "imbalance": "none",
+    "max_bin": MAX_BIN,
+}
+
+
+@pytest.fixture
+def fits(manifest, fold, features):
+    ledger = Ledger("text", fold, manifest.utterances, manifest.speakers)
+    return inner_fits.InnerFits(
+        features, manifest.labels, fold.train, n_classes=4, ledger=ledger, seed=0
+    )
+
+
+def test_rounds_and_score_of_a_trial_are_those_of_sums_done_by_hand(fits, split, monkeypatch):
     # Log-loss in bits after each round. The first fold stopped and stays at its last value,
     # so the sums are 7 4 9 6 8 over two folds, and 11 10 10 9 11 over three.
     curves = iter([[2, 1, 4], [5, 3, 5, 2, 4], [4, 6, 1, 3, 3]])
@@ -85,15 +104,8 @@ def test_rounds_and_score_of_a_trial_are_those_of_sums_done_by_hand(
         return SimpleNamespace(curve=bits * np.log(2))
 
     monkeypatch.setattr(inner_fits, "fit_booster", follow_the_curve)
-    ledger = Ledger("text", fold, manifest.utterances, manifest.speakers)
-    fits = inner_fits.InnerFits(
-        features, manifest.labels, fold.train, n_classes=4, ledger=ledger, seed=0
-    )
-    recipe = {"booster": "lightgbm", "statistics": "rich", "screening": "none"}
-    params = recipe | {"imbalance": "none", "max_bin": MAX_BIN}
     folds = split("search")
-
-    found = list(fits.evaluate(params, folds, metric="log_loss", max_rounds=5, patience=1))
+    found = list(fits.evaluate(RECIPE, folds, metric="log_loss", max_rounds=5, patience=1))
 
     # All rows weigh the same in the score, all folds in the choice of the rounds.
     a, b, c = (len(inner.test) for inner in folds)
@@ -101,6 +113,25 @@ def test_rounds_and_score_of_a_trial_are_those_of_sums_done_by_hand(
     assert [n_rounds for _, n_rounds in found] == [2, 2, 4]
     scores = [value.score for value, _ in found]
     assert scores == pytest.approx(np.log(2) * np.array(bits), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n_more", "expected"), [(0, (0.2, 5, 2)), (1, (0.1, 10, 3))])
+def test_fits_of_a_trial_are_coarse_up_to_a_number_of_rows(
+    fits, split, monkeypatch, n_more, expected
+):
+    called = []
+
+    def note(_, params, *, n_rounds, patience, validation, on_round, **__):
+        called.append((params["learning_rate"], n_rounds, patience))
+        on_round(np.full((len(validation.labels), 4), 0.25))
+        return SimpleNamespace(curve=np.array([1.0]))
+
+    monkeypatch.setattr(inner_fits, "fit_booster", note)
+    monkeypatch.setattr(inner_fits, "_FEW_ROWS", len(fits.outer_rows) - n_more)
+    params = RECIPE | {"learning_rate": 0.1}
+    list(fits.evaluate(params, split("search"), metric="uar", max_rounds=10, patience=3))
+
+    assert called == 3 * [expected]
 
 
 def boost_lightgbm(params, data, train, n_rounds):
@@ -160,12 +191,12 @@ def unit(manifest, fold, features, kind):
     )
 
 
-def follow_until_stop(predict, rows, labels):
-    """Log-losses of the rows after each round, up to PATIENCE rounds after the lowest mean."""
+def follow_until_stop(predict, rows, labels, max_rounds, patience):
+    """Log-losses of the rows by round, until `patience` rounds after the lowest mean."""
     path = []
-    for n in range(1, MAX_ROUNDS + 1):
+    for n in range(1, max_rounds + 1):
         path.append(-np.log(predict(rows, n)[np.arange(len(rows)), labels[rows]]))
-        if n - 1 - np.argmin([losses.mean() for losses in path]) == PATIENCE:
+        if n - 1 - np.argmin([losses.mean() for losses in path]) == patience:
             break
     return path
 
@@ -175,10 +206,12 @@ def paths(manifest, split, boost):
     """Give the log-losses of each inner fold's rows round by round, for every rate."""
     return {
         rate: [
-            follow_until_stop(boost(rate, inner.train, MAX_ROUNDS), inner.test, manifest.labels)
+            follow_until_stop(
+                boost(coarse, inner.train, most), inner.test, manifest.labels, most, patience
+            )
             for inner in split("search")
         ]
-        for rate in RATES
+        for rate, (coarse, most, patience) in COARSE.items()
     }
 
 
@@ -194,8 +227,9 @@ def choose_by_hand(paths):
 
 def test_rounds_and_score_of_every_trial_are_those_of_direct_fits(unit, paths, kind):
     for trial in unit.search.trials:
-        n_rounds, score, _ = choose_by_hand(paths[trial["params"][RATE[kind]]])
-        assert trial["n_rounds"] == n_rounds
+        rate = trial["params"][RATE[kind]]
+        n_rounds, score, _ = choose_by_hand(paths[rate])
+        assert trial["n_rounds"] == min(round(n_rounds * COARSE[rate][0] / rate), MAX_ROUNDS)
         assert trial["score"] == pytest.approx(score, rel=1e-5)
     assert len(unit.search.trials) == len(RATES)
 
@@ -212,19 +246,21 @@ def test_the_chosen_trial_is_no_easy_case(unit, paths, kind):
     assert unit.search.params[RATE[kind]] == RATES[1]
 
 
-def test_the_refit_has_the_rounds_of_the_mean_curve(fold, unit, boost, paths):
-    n_rounds, _, _ = choose_by_hand(paths[RATES[1]])
+@pytest.fixture(scope="module")
+def chosen(paths):
+    """Give the rounds at the learning rate itself: two for each of the coarse fits."""
+    return 2 * choose_by_hand(paths[RATES[1]])[0]
 
-    expected = boost(RATES[1], fold.train, n_rounds)(fold.test, n_rounds)
 
-    assert unit.search.n_rounds == n_rounds
+def test_the_refit_has_the_rounds_of_the_mean_curve(fold, unit, boost, chosen):
+    expected = boost(RATES[1], fold.train, chosen)(fold.test, chosen)
+
+    assert unit.search.n_rounds == chosen
     np.testing.assert_allclose(unit.proba, expected, rtol=0, atol=1e-5)
 
 
-def test_out_of_fold_fits_have_the_rounds_of_the_mean_curve(unit, split, boost, paths):
-    n_rounds, _, _ = choose_by_hand(paths[RATES[1]])
-
+def test_out_of_fold_fits_have_the_rounds_of_the_mean_curve(unit, split, boost, chosen):
     for inner in split("out-of-fold"):
-        expected = boost(RATES[1], inner.train, n_rounds)(inner.test, n_rounds)
+        expected = boost(RATES[1], inner.train, chosen)(inner.test, chosen)
         own = unit.inner_proba[np.isin(unit.inner_rows, inner.test)]
         np.testing.assert_allclose(own, expected, rtol=0, atol=1e-5)

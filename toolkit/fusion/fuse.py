@@ -65,17 +65,7 @@ def _make_base_predictions(
 
     ``labels`` and ``groups`` are those of all the manifest's rows.
     """
-    inner = {
-        unit.fold: InnerPredictions(
-            rows=unit.inner_rows,
-            labels=labels[unit.inner_rows],
-            groups=groups[unit.inner_rows],
-            present=unit.inner_present,
-            proba=unit.inner_proba,
-            parts=unit.inner_parts,
-        )
-        for unit in units
-    }
+    inner = {unit.fold: InnerPredictions.of_unit(unit, labels, groups) for unit in units}
     scores = {unit.fold: unit.search.score for unit in units if unit.search is not None}
     parts = {unit.fold: unit.parts for unit in units}
     return _BasePredictions(predictions, inner, scores, parts)

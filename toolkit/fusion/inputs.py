@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from toolkit.validation.nested import UnitResult
 from toolkit.validation.predictions import SUM_TOLERANCE, Predictions
 
 MAX_MODALITIES: Final = 8
@@ -61,6 +62,15 @@ class InnerPredictions:
                 f"expected numbers from 0 that sum to 1 within {SUM_TOLERANCE}."
             )
         object.__setattr__(self, "proba", proba)
+
+    @classmethod
+    def of_unit(
+        cls, unit: UnitResult, labels: NDArray[np.int64], groups: NDArray[np.str_]
+    ) -> Self:
+        """Take those of a unit; ``labels`` and ``groups`` are those of all manifest rows."""
+        rows = unit.inner_rows
+        own = unit.inner_present, unit.inner_proba, unit.inner_parts
+        return cls(rows, labels[rows], groups[rows], *own)
 
     def __len__(self) -> int:
         """Count the rows."""

@@ -65,14 +65,7 @@ def learn_finals(
     manifest, groups = study.manifest, study.groups
     n_single = sum(name in units for name in manifest.available)
     base = {
-        name: InnerPredictions(
-            rows=unit.inner_rows,
-            labels=manifest.labels[unit.inner_rows],
-            groups=groups[unit.inner_rows],
-            present=unit.inner_present,
-            proba=unit.inner_proba,
-            parts=unit.inner_parts,
-        )
+        name: InnerPredictions.of_unit(unit, manifest.labels, groups)
         for name, unit in units.items()
     }
     methods = [

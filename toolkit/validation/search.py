@@ -278,7 +278,7 @@ class SearchResult:
     params : mapping
         The chosen parameters, fixed ones included.
     n_rounds : int
-        Boosting rounds, from the mean validation curve of the chosen trial.
+        Boosting rounds of the later fits, from the mean validation curve of the chosen trial.
     score : float
         The metric of the chosen trial over all inner validation rows: optimistic, being the
         best of many.
