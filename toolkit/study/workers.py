@@ -81,12 +81,12 @@ class Unit:
         return f"{self.system}/{self.fold.name}"
 
     @property
-    def rank(self) -> tuple[bool, int]:
+    def rank(self) -> tuple[int, int]:
         """Place in the order of the run."""
-        # Scores need no final model, so the models for new recordings come last; the longest
-        # first, or the other workers would wait for it.
+        # The short ones come last, and of the final models the longest first, or the other
+        # workers would wait at the end.
         is_final = self.fold.number == FINAL
-        return is_final, -len(self.modalities) if is_final else 0
+        return 2 if self.logistic else is_final, -len(self.modalities) if is_final else 0
 
     def bound_memory(self, manifest: Manifest, widths: Sequence[Sequence[int]]) -> int:
         """Bound the bytes that it takes at a time; `widths` as of :func:`widest_fit`."""
