@@ -121,13 +121,17 @@ def read_data(options: argparse.Namespace, folder: Path) -> tuple[Manifest, Feat
 
 def run(
     way: Callable[[Task], Found], tasks: Sequence[Task]
-) -> tuple[list[Found], float, float]:
+) -> tuple[list[Found], float, float, float]:
+    """Run a way on every task; give its models, wall and CPU seconds, and peak memory in MB."""
     found, wall, cpu = [], time.perf_counter(), time.process_time()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     for task in tasks:
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore")
             found.append(way(task))
-    return found, time.perf_counter() - wall, time.process_time() - cpu
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1000
+    return found, time.perf_counter() - wall, time.process_time() - cpu, peak
 
 
 def score(
@@ -191,11 +195,11 @@ def main() -> None:
             way = f"same {options.same} trials, {name}"
             rows.append([n_rows, n_columns, len(tasks), way, n_same, wall, cpu])
         print(f"{n_rows} utterances, {n_columns} columns, {len(tasks)} searches a way")
-        print(f"{'':42} trials  wall s   CPU s  trials/CPU s  inner  log-loss  outer F1")
+        print(f"{'':42} trials  wall s   CPU s    MB  trials/CPU s  inner  log-loss  outer F1")
         for name, way in ways():
             if not any(word in name for word in options.only.split(",")):
                 continue
-            found, wall, cpu = run(way, tasks)
+            found, wall, cpu, peak = run(way, tasks)
             trials = sum(f.trials for f in found)
             inner = [f.inner for f in found if f.inner is not None]
             mean = float(np.mean(inner)) if inner else None
@@ -203,13 +207,13 @@ def main() -> None:
             rates[name] = trials / cpu
             between = "" if low is None else f" [{low:.3f}, {high:.3f}]"
             print(
-                f"{name:42} {trials:6} {wall:7.1f} {cpu:7.1f} {rates[name]:13.3f}"
+                f"{name:42} {trials:6} {wall:7.1f} {cpu:7.1f} {peak:5.0f} {rates[name]:13.3f}"
                 f"  {'     ' if mean is None else f'{mean:.3f}'}  {loss:8.3f}"
                 f"  {value:.3f}{between}",
                 flush=True,
             )
             rows.append([n_rows, n_columns, len(tasks), name, trials, wall, cpu, mean])
-            rows[-1] += [value, low, high, loss]
+            rows[-1] += [value, low, high, loss, peak]
     ours, wide = "toolkit, shipped defaults", "Optuna + cross_val_score, wide space"
     if ours in rates and wide in rates:
         ratio = rates[ours] / rates[wide]
@@ -219,7 +223,9 @@ def main() -> None:
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         head = ["rows", "columns", "searches", "way", "trials", "wall_s", "cpu_s"]
-        writer.writerow([*head, "inner", "outer_f1_micro", "low", "high", "log_loss"])
+        writer.writerow(
+            [*head, "inner", "outer_f1_micro", "low", "high", "log_loss", "peak_mb"]
+        )
         writer.writerows(rows)
 
 

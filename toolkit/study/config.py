@@ -224,7 +224,7 @@ class StudyConfig(BaseModel):
         "refuse", "the same recording under two speakers: refuse or allow"
     )
     quick: bool = _identity(
-        False, "a first look, in outputs/<name>-quick: 5 trials, 150 rounds, basic statistics"
+        False, "a first look, in outputs/<name>-quick: 5 trials, 300 rounds, basic statistics"
     )
 
     root: tuple[Path, ...] = _option(
@@ -444,11 +444,10 @@ class StudyConfig(BaseModel):
     def count_rounds(self, n: int) -> int:
         """Count the most boosting rounds of a fit, given the number of utterances.
 
-        Fits of more than 4,000 still improve after 300. With more than 20,000, the
-        probabilities of every round, which a search keeps, would take too much memory.
+        With more than 20,000, the probabilities of every round, which a search keeps, would
+        take too much memory.
         """
-        most = 600 if 4_000 < n <= 20_000 else 300
-        return 150 if self.quick else most
+        return 300 if self.quick or n > 20_000 else 600
 
     @property
     def n_workers(self) -> int:

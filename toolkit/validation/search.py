@@ -110,7 +110,7 @@ class SearchOptions:
     screening: tuple[str, ...] = SCREENING_AUTO
     imbalance: tuple[str, ...] = IMBALANCE_AUTO
     n_trials: int = 20
-    max_rounds: int = 300
+    max_rounds: int = 600
     patience: int = 20
     metric: str = "f1_micro"
     sampler: str = "tpe"
