@@ -62,7 +62,7 @@ def _best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
 
 
 #: Training rows up to which doubled learning rates score as well (studies/benchmarks).
-_FEW_ROWS: Final = 2_000
+_FEW_ROWS: Final = 4_000
 _RATES: Final = {"lightgbm": "learning_rate", "xgboost": "eta"}
 
 
