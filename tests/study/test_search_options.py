@@ -81,7 +81,7 @@ def test_memory_is_bounded_by_the_widest_fit_and_tables_side_by_side():
 
     alone, early = (unit.bound_memory(Rows(range(100)), [w]) for w in ([30_000], [30_000, 700]))
 
-    assert alone == estimate_memory(100, 5_000, rounds=4 * 300, resampled=False)
+    assert alone == estimate_memory(100, 5_000, rounds=4 * 600, resampled=False)
     assert early == alone + 4 * 100 * 30_700
 
 
