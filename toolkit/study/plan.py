@@ -416,10 +416,10 @@ def _check_people(plan: Plan) -> None:
 def _find_primary(config: StudyConfig, manifest: Manifest) -> str:
     """Name the system that the study is about; its own run may come later."""
     if config.primary is None:
-        several = len(manifest.modalities) > 1 and EARLY in config.fusion
-        return EARLY if several else manifest.modalities[0]
-    fused = [name for name in config.fusion if name != "none"]
-    known = [*manifest.available, *fused * (len(manifest.available) > 1)]
+        fused = len(manifest.modalities) > 1 and EARLY in config.fusion
+        return EARLY if fused else manifest.modalities[0]
+    several = len(manifest.available) > 1
+    known = [*manifest.available, *(n for n in config.fusion if several and n != "none")]
     if config.primary not in known:
         raise ConfigError(
             f"--primary {config.primary}: choose among the systems of this study, "

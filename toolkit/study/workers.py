@@ -83,8 +83,8 @@ class Unit:
     @property
     def rank(self) -> tuple[int, int]:
         """Place in the order of the run."""
-        # The short ones come last, and of the final models the longest first, or the other
-        # workers would wait at the end.
+        # Short baselines come last, and the longest final model before the others: no worker
+        # then waits long at the end.
         is_final = self.fold.number == FINAL
         return 2 if self.logistic else is_final, -len(self.modalities) if is_final else 0
 

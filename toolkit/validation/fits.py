@@ -408,9 +408,9 @@ class InnerFits:
     ) -> Iterator[tuple[IntermediateValue, int]]:
         """Score parameters on the inner folds, one after the other.
 
-        With few training rows, fits have twice the learning rate, half of the rounds and half
-        of the patience. Yields after each fold the value over the validation rows so far, and
-        the rounds with the lowest mean validation loss, counted at the given learning rate.
+        With few training rows, the fits are coarse: they have twice the learning rate, half of
+        the rounds and half of the patience. Each fold yields the score of all validation rows
+        so far, and the rounds of lowest mean validation loss at the given learning rate.
         """
         coarse, step = _double_rate(params, len(self.outer_rows))
         curves, paths, truths = [], [], []
