@@ -389,7 +389,7 @@ def _plot_comparisons(facts: StudyFacts) -> Axes:
     limit = 2 * (float(np.nanmax(np.abs(values))) or 1.0)
     shades: dict[str, Any] = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
     draw_matrix(ax, values, (systems[1:], systems[:-1]), texts, framed=framed, **shades)
-    ax.set_xlabel(f"{facts.metric.title}, row minus column; framed: adjusted p at most .05")
+    ax.set_xlabel(f"{facts.metric.title}, row minus column\nframed: adjusted p at most .05")
     return ax
 
 
