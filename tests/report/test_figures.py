@@ -85,3 +85,26 @@ def test_the_page_of_any_finished_systems_has_its_figures(kept, make_facts):
 
     # Confusion is counted in tables too, and its figures are files.
     assert page.count("data:image/svg+xml") >= len(drawn) - len(facts.confused)
+
+
+def test_labels_of_a_study_of_one_system_lie_within_their_figures(make_facts):
+    facts = make_facts(fused=())
+    tables = [facts.predictions[name] for name in ("majority", "no-information", "text")]
+    few = replace(
+        facts,
+        predictions={table.system: table for table in tables},
+        scores=[score for score in facts.scores if score.system in {t.system for t in tables}],
+        comparisons=compare_families(tables, ["text"], "f1_micro"),
+        params={"text": facts.params["text"]},
+        searches={"text": facts.searches["text"]},
+    )
+
+    for stem, ax in draw_figures(few):
+        whole = ax.figure
+        whole.draw_without_rendering()
+        for each in whole.axes:
+            labels = (each.title, each.xaxis.label, each.yaxis.label)
+            for label in filter(lambda text: text.get_text(), labels):
+                box = label.get_window_extent()
+                assert whole.bbox.x0 <= box.x0, (stem, label.get_text())
+                assert box.x1 <= whole.bbox.x1, (stem, label.get_text())
