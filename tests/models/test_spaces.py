@@ -241,7 +241,7 @@ def test_the_first_trial_of_the_built_in_space_is_the_default(kind):
 
 def test_the_first_trial_of_another_space_is_what_comes_nearest():
     space = {
-        "learning_rate": FloatDistribution(0.01, 0.05),
+        "learning_rate": FloatDistribution(0.01, 0.03),
         "num_leaves": IntDistribution(2, 62, step=10),
         "path_smooth": FloatDistribution(1, 100, log=True),
         "extra_trees": CategoricalDistribution((False, True)),
@@ -253,7 +253,7 @@ def test_the_first_trial_of_another_space_is_what_comes_nearest():
     first = first_params("lightgbm", space)
 
     assert first == {
-        "learning_rate": 0.05,
+        "learning_rate": 0.03,
         "num_leaves": 2,  # 7 is half way; round goes to the even step
         "path_smooth": 10.0,
         "extra_trees": True,

@@ -181,12 +181,12 @@ def test_quick_is_five_trials_of_basic_statistics():
     quick = StudyConfig(quick=True)
 
     assert (quick.n_trials, quick.searched_statistics) == (5, ("basic",))
-    assert {quick.count_rounds(n) for n in (100, 5_000, 50_000)} == {300}
+    assert {quick.count_rounds(n) for n in (100, 5_000, 50_000)} == {600}
     assert StudyConfig(quick=True, statistics="rich").searched_statistics == ("rich",)
 
 
 def test_tens_of_thousands_of_utterances_get_fewer_rounds():
-    assert [StudyConfig().count_rounds(n) for n in (60, 20_000, 20_001)] == [600, 600, 300]
+    assert [StudyConfig().count_rounds(n) for n in (60, 20_000, 20_001)] == [1200, 1200, 600]
 
 
 def test_the_identity_ignores_where_and_how_fast():

@@ -27,7 +27,7 @@ def test_every_unit_of_the_study_is_counted(corpus):
     } | {f"{system}/final" for system in ("text", "audio", "early")}
 
 
-@pytest.mark.parametrize(("limit", "options"), [(600, {}), (300, {"quick": True})])
+@pytest.mark.parametrize(("limit", "options"), [(1200, {}), (600, {"quick": True})])
 def test_the_search_takes_the_rounds_of_its_size(corpus, monkeypatch, limit, options):
     found = plan(corpus, **options)
     assert found.options.max_rounds == limit

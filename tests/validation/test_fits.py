@@ -226,7 +226,7 @@ def test_absent_rows_teach_nothing_and_get_the_shares_of_what_was_learnt(
 
 def search_once(fits, folds, **options):
     options = {"screening": ("none",), "imbalance": ("none",), "n_trials": 1} | options
-    return search_params(fits, folds, SearchOptions(max_rounds=20, **options))
+    return search_params(fits, folds, SearchOptions(max_rounds=40, **options))
 
 
 def test_a_trial_is_scored_by_models_that_did_not_see_the_scored_people(

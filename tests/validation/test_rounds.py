@@ -1,7 +1,8 @@
 """The number of rounds: from the curves of the inner folds to the score and the later fits.
 
-The fits of a trial have twice the learning rate and half of the rounds. Expected values come
-from sums done by hand, and from the libraries called directly.
+The fits of a trial have four times the learning rate of the model and a quarter of the rounds,
+those out of fold twice and half. Expected values come from sums done by hand, and from the
+libraries called directly.
 """
 
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from toolkit.validation.ledger import Ledger
 from toolkit.validation.nested import Protocol, run_unit
 from toolkit.validation.search import SearchOptions
 
-N_DIMS, MAX_BIN, MAX_ROUNDS, PATIENCE = 4, 15, 47, 5
+N_DIMS, MAX_BIN, MAX_ROUNDS, PATIENCE = 4, 15, 93, 10
 #: All rows and columns for every tree: no seed matters.
 PARAMS = {
     "lightgbm": {
@@ -39,11 +40,16 @@ PARAMS = {
     },
 }
 RATE = {"lightgbm": "learning_rate", "xgboost": "eta"}
-#: The slowest trial ends at the limit, the others stop before it; the second is the best. Twice
-#: the third would be above 1.
-RATES = [0.02, 0.1, 0.7]
-#: The learning rate of a trial's fits, their rounds and their patience, halved and rounded up.
-COARSE = {0.02: (0.04, 24, 3), 0.1: (0.2, 24, 3), 0.7: (0.7, MAX_ROUNDS, PATIENCE)}
+#: The slowest trial ends at the limit, the others stop before it; the second is the best. Four
+#: times the third would be above 1, and twice the last.
+RATES = [0.01, 0.05, 0.35, 0.7]
+#: The learning rate of a trial's fits, their rounds and their patience, rounded up.
+COARSE = {
+    0.01: (0.04, 24, 3),
+    0.05: (0.2, 24, 3),
+    0.35: (0.7, 47, 5),
+    0.7: (0.7, MAX_ROUNDS, PATIENCE),
+}
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +121,8 @@ def test_rounds_and_score_of_a_trial_are_those_of_sums_done_by_hand(fits, split,
     assert scores == pytest.approx(np.log(2) * np.array(bits), rel=1e-6)
 
 
-@pytest.mark.parametrize(("n_more", "expected"), [(0, (0.2, 5, 2)), (1, (0.1, 10, 3))])
-def test_fits_of_a_trial_are_coarse_up_to_a_number_of_rows(
+@pytest.mark.parametrize(("n_more", "expected"), [(0, (0.4, 3, 1)), (1, (0.2, 5, 2))])
+def test_fits_of_a_trial_are_coarser_up_to_a_number_of_rows(
     fits, split, monkeypatch, n_more, expected
 ):
     called = []
@@ -248,8 +254,8 @@ def test_the_chosen_trial_is_no_easy_case(unit, paths, kind):
 
 @pytest.fixture(scope="module")
 def chosen(paths):
-    """Give the rounds at the learning rate itself: two for each of the coarse fits."""
-    return 2 * choose_by_hand(paths[RATES[1]])[0]
+    """Give the rounds at the learning rate itself: four for each of the coarse fits."""
+    return 4 * choose_by_hand(paths[RATES[1]])[0]
 
 
 def test_the_refit_has_the_rounds_of_the_mean_curve(fold, unit, boost, chosen):
@@ -261,6 +267,7 @@ def test_the_refit_has_the_rounds_of_the_mean_curve(fold, unit, boost, chosen):
 
 def test_out_of_fold_fits_have_the_rounds_of_the_mean_curve(unit, split, boost, chosen):
     for inner in split("out-of-fold"):
-        expected = boost(RATES[1], inner.train, chosen)(inner.test, chosen)
+        n_rounds = chosen // 2
+        expected = boost(2 * RATES[1], inner.train, n_rounds)(inner.test, n_rounds)
         own = unit.inner_proba[np.isin(unit.inner_rows, inner.test)]
         np.testing.assert_allclose(own, expected, rtol=0, atol=1e-5)

@@ -280,7 +280,7 @@ def explain_permuted(
         shuffled[rows] = permute_labels(labels[rows], speakers[rows], own)
         fits = InnerFits(features, shuffled, rows, **shared, bins=bins)
         fit = f"permuted labels {repeat}"
-        booster, prepared = fits.fit(params, rows, fit=fit, n_rounds=n_rounds)
+        booster, prepared = fits.fit_coarse(params, rows, fit=fit, n_rounds=n_rounds)
         if linear is not None:
             path, _ = linear_path(fits, params, rows, fit=fit, made_as=fit)
             booster = replace(

@@ -37,7 +37,7 @@ _SHARED: Final[Space] = {
 SPACES: Final[Mapping[str, Space]] = MappingProxyType(
     {
         "lightgbm": {
-            "learning_rate": FloatDistribution(0.04, 0.25, log=True),
+            "learning_rate": FloatDistribution(0.02, 0.125, log=True),
             "num_leaves": IntDistribution(3, 24, log=True),
             **_SHARED,
             "bagging_fraction": FloatDistribution(0.5, 1.0),
@@ -46,7 +46,7 @@ SPACES: Final[Mapping[str, Space]] = MappingProxyType(
             "max_bin": CategoricalDistribution((31, 63)),
         },
         "xgboost": {
-            "eta": FloatDistribution(0.1, 0.4, log=True),
+            "eta": FloatDistribution(0.05, 0.2, log=True),
             "max_depth": IntDistribution(2, 3),
             **_SHARED,
             "subsample": FloatDistribution(0.5, 1.0),
@@ -80,9 +80,9 @@ def _default_params(kind: str) -> dict[str, Any]:
     find_library(kind)
     shared = {"columns_over_root": 1.0, "leaf_rows_over_root": 0.5, "max_bin": 63}
     if kind == "xgboost":
-        return shared | {"eta": 0.2, "max_depth": 3, "subsample": 0.8, "reg_lambda": 5.0}
+        return shared | {"eta": 0.1, "max_depth": 3, "subsample": 0.8, "reg_lambda": 5.0}
     return shared | {
-        "learning_rate": 0.08,
+        "learning_rate": 0.04,
         "num_leaves": 7,
         "bagging_fraction": 0.8,
         "lambda_l2": 5.0,
@@ -193,7 +193,7 @@ def make_grid(kind: str, table: Mapping[str, Any]) -> Grid:
     --------
     >>> grid = make_grid("lightgbm", {"num_leaves": [4, 8]})
     >>> grid["num_leaves"].choices, grid["learning_rate"].choices
-    ((4, 8), (0.08,))
+    ((4, 8), (0.04,))
     """
     fixed = {n: CategoricalDistribution((value,)) for n, value in _default_params(kind).items()}
     given = {}
@@ -298,8 +298,8 @@ def _refusal(table: str, kind: str, name: str, value: Any, hint: str) -> ValueEr
 GRIDS: Final[Mapping[str, Grid]] = MappingProxyType(
     {
         "lightgbm": make_grid(
-            "lightgbm", {"learning_rate": [0.04, 0.08, 0.16], "num_leaves": [4, 7, 14]}
+            "lightgbm", {"learning_rate": [0.02, 0.04, 0.08], "num_leaves": [4, 7, 14]}
         ),
-        "xgboost": make_grid("xgboost", {"eta": [0.1, 0.2, 0.4], "max_depth": [2, 3]}),
+        "xgboost": make_grid("xgboost", {"eta": [0.05, 0.1, 0.2], "max_depth": [2, 3]}),
     }
 )

@@ -224,7 +224,7 @@ class StudyConfig(BaseModel):
         "refuse", "the same recording under two speakers: refuse or allow"
     )
     quick: bool = _identity(
-        False, "a first look, in outputs/<name>-quick: 5 trials, 300 rounds, basic statistics"
+        False, "a first look, in outputs/<name>-quick: 5 trials, 600 rounds, basic statistics"
     )
 
     root: tuple[Path, ...] = _option(
@@ -447,7 +447,7 @@ class StudyConfig(BaseModel):
         With more than 20,000, the probabilities of every round, which a search keeps, would
         take too much memory.
         """
-        return 300 if self.quick or n > 20_000 else 600
+        return 600 if self.quick or n > 20_000 else 1_200
 
     @property
     def n_workers(self) -> int:

@@ -94,7 +94,7 @@ class Unit:
             len(manifest),
             widest_fit(widths, self.options),
             side_by_side=max(map(sum, widths)) if len(widths[0]) > 1 else 0,
-            rounds=len(manifest.classes) * self.options.max_rounds,
+            rounds=len(manifest.classes) * self.options.max_rounds // 2,  # trials have half
             resampled=bool(set(self.options.imbalance) & set(RESAMPLING)),
             logistic=self.logistic,
         )

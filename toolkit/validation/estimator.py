@@ -88,7 +88,7 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
         booster: str = "lightgbm",
         trials: int = 20,
         inner: int = 3,
-        max_rounds: int = 600,
+        max_rounds: int = 1_200,
         metric: str = "f1_micro",
         imbalance: Sequence[str] = IMBALANCE_AUTO,
         screening: Sequence[str] = SCREENING_AUTO,

@@ -110,8 +110,8 @@ class SearchOptions:
     screening: tuple[str, ...] = SCREENING_AUTO
     imbalance: tuple[str, ...] = IMBALANCE_AUTO
     n_trials: int = 20
-    max_rounds: int = 600
-    patience: int = 20
+    max_rounds: int = 1_200
+    patience: int = 40
     metric: str = "f1_micro"
     sampler: str = "tpe"
     timeout: float | None = None
