@@ -30,6 +30,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Self
 
@@ -45,6 +46,7 @@ from toolkit.models import Features
 from toolkit.models.boosters import row_log_loss
 from toolkit.pooling import pool_manifest
 from toolkit.validation import SearchOptions, SearchResult, make_features, make_folds
+from toolkit.validation.fits import FEW_ROWS, _coarsen
 from toolkit.validation.folds import resolve_outer
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.scores import score_interval
@@ -67,9 +69,13 @@ def compare_same_trials(
 
     def score_again(task: Task, result: SearchResult) -> None:
         for trial in result.trials:
-            own = {k: v for k, v in trial["params"].items() if k not in CHOICES}
+            # Fits as coarse as those of the search.
+            most = 4 if len(task.seen) <= FEW_ROWS else 2
+            params, step = _coarsen(trial["params"], most)
+            own = {k: v for k, v in params.items() if k not in CHOICES}
             own.pop("bagging_freq")
-            model = make_booster(task, n_estimators=SearchOptions().max_rounds, **own)
+            n_rounds = ceil(SearchOptions().max_rounds / step)
+            model = make_booster(task, n_estimators=n_rounds, **own)
             cross_val_score(model, task.seen, task.labels, cv=task.splits)
 
     with Clock() as clock:

@@ -166,6 +166,24 @@ def test_refits_on_permuted_labels_have_the_units_linear_part(unit, speakers):
     assert np.abs(blend.linear).max() > 0.01
 
 
+def test_refits_on_permuted_labels_are_as_coarse_as_those_out_of_fold(
+    unit, speakers, monkeypatch
+):
+    features, y, fold, ledger = unit
+    seen = []
+
+    class Spy(shares.InnerFits):
+        def fit(self, params, *args, n_rounds, **options):
+            seen.append((params["learning_rate"], n_rounds))
+            return super().fit(params, *args, n_rounds=n_rounds, **options)
+
+    monkeypatch.setattr(shares, "InnerFits", Spy)
+    how = {"n_rounds": 5, "n_classes": 3, "ledger": ledger, "seed": 0, "n_repeats": 2}
+    explain_permuted(features, y, speakers, fold, RECIPE | {"learning_rate": 0.1}, **how)
+
+    assert seen == 2 * [(0.2, 3)]
+
+
 def test_refits_never_see_the_held_out_speaker(unit, speakers):
     features, y, fold, ledger = unit
     leaky = replace(fold, train=np.append(fold.train, fold.test[1]))

@@ -133,7 +133,7 @@ def test_fits_of_a_trial_are_coarser_up_to_a_number_of_rows(
         return SimpleNamespace(curve=np.array([1.0]))
 
     monkeypatch.setattr(inner_fits, "fit_booster", note)
-    monkeypatch.setattr(inner_fits, "_FEW_ROWS", len(fits.outer_rows) - n_more)
+    monkeypatch.setattr(inner_fits, "FEW_ROWS", len(fits.outer_rows) - n_more)
     params = RECIPE | {"learning_rate": 0.1}
     list(fits.evaluate(params, split("search"), metric="uar", max_rounds=10, patience=3))
 

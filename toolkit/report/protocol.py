@@ -23,6 +23,7 @@ from toolkit.report.document import (
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import EARLY
 from toolkit.validation import MOST_COLUMNS, ROLES, outer_grouping
+from toolkit.validation.fits import FEW_ROWS
 
 #: Longer lists of notes are folded.
 _MOST_NOTES: Final = 5
@@ -141,6 +142,7 @@ def _protocol_section(facts: StudyFacts) -> Section:
         or [options["inner"]],
         firsts={s: next(iter(facts.params[s].values()))["record"] for s in facts.searches},
         most_columns=MOST_COLUMNS,
+        few_rows=FEW_ROWS,
         sampled=[search for s in facts.searches.values() for search in s if search.n_sampled],
         fused=fused,
         fixed=[name for name in fused if name in FIXED_RULES],

@@ -39,21 +39,6 @@ from toolkit.validation.ledger import Ledger
 from toolkit.validation.racing import IntermediateValue
 
 
-class _RoundPath:
-    """Validation probabilities of every round, in half the memory of the booster's own."""
-
-    def __init__(self) -> None:
-        self._rounds: list[NDArray[np.float32]] = []
-
-    def append(self, proba: NDArray[np.float64]) -> None:
-        """Add the probabilities after the next round, shape (n, n_classes)."""
-        self._rounds.append(proba.astype(np.float32))
-
-    def after(self, n_rounds: int) -> NDArray[np.float64]:
-        """Return the probabilities after some rounds, or at the end of a shorter path."""
-        return self._rounds[min(n_rounds, len(self._rounds)) - 1].astype(np.float64)
-
-
 def _best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
     """Find the number of rounds at which the mean validation curve is lowest."""
     length = max(len(curve) for curve in curves)
@@ -61,8 +46,8 @@ def _best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
     return int(np.argmin(np.mean(padded, axis=0))) + 1
 
 
-#: Training rows up to which trials may learn four times as fast as models (studies/benchmarks).
-_FEW_ROWS: Final = 4_000
+#: Training rows up to which trials have four times the learning rate (studies/benchmarks).
+FEW_ROWS: Final = 4_000
 _RATES: Final = {"lightgbm": "learning_rate", "xgboost": "eta"}
 
 
@@ -420,13 +405,17 @@ class InnerFits:
         score of all validation rows so far, and the rounds of lowest mean validation loss at
         the given learning rate.
         """
-        coarse, step = _coarsen(params, 4 if len(self.outer_rows) <= _FEW_ROWS else 2)
+        coarse, step = _coarsen(params, 4 if len(self.outer_rows) <= FEW_ROWS else 2)
         curves, paths, truths = [], [], []
         for inner in folds:
             fit = f"{self.prefix}inner {inner.number}"
             self.ledger.record_split(fit, inner)
             held_back = self._present(inner.test)
-            path = _RoundPath()
+            path: list[NDArray[np.float32]] = []
+
+            def keep(proba: NDArray[np.float64], to: list[NDArray[np.float32]] = path) -> None:
+                to.append(proba.astype(np.float32))  # half of the memory of the booster's own
+
             booster, _ = self.fit(
                 coarse,
                 self._present(inner.train),
@@ -434,13 +423,14 @@ class InnerFits:
                 n_rounds=ceil(max_rounds / step),
                 validation=held_back,
                 patience=ceil(patience / step),
-                on_round=path.append,
+                on_round=keep,
             )
             curves.append(booster.curve)
             paths.append(path)
             truths.append(self.labels[held_back])
             n_rounds = _best_rounds(curves)
-            proba = np.concatenate([path.after(n_rounds) for path in paths])
+            # A shorter path stays at its end.
+            proba = np.concatenate([path[:n_rounds][-1] for path in paths]).astype(np.float64)
             value = IntermediateValue.compute(metric, np.concatenate(truths), proba)
             yield value, min(step * n_rounds, max_rounds)
 
