@@ -20,10 +20,10 @@ import lightgbm  # noqa: F401
 import optuna  # noqa: F401
 
 from toolkit.files import explain_trouble, write_text
+from toolkit.models import boosters as rounds
 from toolkit.study import cli, runner
 from toolkit.study.config import StudyConfig
 from toolkit.study.results import derive_study
-from toolkit.validation import fits as rounds
 
 
 class Fault:
@@ -61,13 +61,13 @@ class Fault:
         opener = io.open
         self.watch(io, "open", first=True)
         builtins.open = io.open if builtins.open is opener else builtins.open
-        follow = rounds._RoundPath.append
+        follow = rounds.row_log_loss
 
-        def follow_and_count(path, proba):
+        def follow_and_count(labels, proba):
             self.happen("round")
-            follow(path, proba)
+            return follow(labels, proba)
 
-        rounds._RoundPath.append = follow_and_count
+        rounds.row_log_loss = follow_and_count
         if self.said.get("clock"):
             rng = random.Random(1)
             time.time = lambda: rng.uniform(0, 2e9)

@@ -17,7 +17,6 @@ from toolkit.validation import make_features
 from toolkit.validation.fits import (
     _CACHE_BYTES,
     InnerFits,
-    _RoundPath,
     _SizedCache,
     estimate_memory,
 )
@@ -485,15 +484,6 @@ def test_what_was_made_last_is_kept_however_large():
 
     assert cache.get("large", lambda: pytest.fail("made again")) == 2
     assert cache.n_bytes == 50
-
-
-def test_a_path_that_stopped_stays_at_its_last_round():
-    path = _RoundPath()
-    for share in (0.5, 0.75):
-        path.append(np.array([[share, 1 - share]]))
-
-    assert path.after(1).tolist() == [[0.5, 0.5]]
-    assert path.after(9).tolist() == [[0.75, 0.25]]
 
 
 def test_a_boosted_unit_needs_its_rows_its_bins_and_histograms():
