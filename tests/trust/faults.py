@@ -20,7 +20,7 @@ import lightgbm  # noqa: F401
 import optuna  # noqa: F401
 
 from toolkit.files import explain_trouble, write_text
-from toolkit.models import boosters as rounds
+from toolkit.models import boosters
 from toolkit.study import cli, runner
 from toolkit.study.config import StudyConfig
 from toolkit.study.results import derive_study
@@ -61,13 +61,13 @@ class Fault:
         opener = io.open
         self.watch(io, "open", first=True)
         builtins.open = io.open if builtins.open is opener else builtins.open
-        follow = rounds.row_log_loss
+        measure = boosters.row_log_loss
 
-        def follow_and_count(labels, proba):
+        def measure_and_count(labels, proba):
             self.happen("round")
-            return follow(labels, proba)
+            return measure(labels, proba)
 
-        rounds.row_log_loss = follow_and_count
+        boosters.row_log_loss = measure_and_count
         if self.said.get("clock"):
             rng = random.Random(1)
             time.time = lambda: rng.uniform(0, 2e9)

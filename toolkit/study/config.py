@@ -442,7 +442,7 @@ class StudyConfig(BaseModel):
         return 5 if self.quick and "trials" not in self.model_fields_set else self.trials
 
     def count_rounds(self, n: int) -> int:
-        """Count the most boosting rounds of a fit, given the number of utterances.
+        """Count the most boosting rounds of a model, given the number of utterances.
 
         With more than 20,000, the probabilities of every round, which a search keeps, would
         take too much memory.

@@ -72,9 +72,9 @@ class SearchOptions:
     n_trials : int
         Finished trials to reach; a grid with fewer points ends earlier.
     max_rounds : int
-        Most boosting rounds of a fit.
+        Most boosting rounds of a model; the coarse fits before it have fewer.
     patience : int
-        Rounds without a better validation log-loss before a fit stops.
+        Rounds without a better validation log-loss before a fit stops; coarse fits have fewer.
     metric : str
         Key of :data:`toolkit.validation.METRICS` that ranks the trials.
     sampler : {"tpe", "random", "grid"}
