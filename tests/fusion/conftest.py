@@ -67,7 +67,7 @@ def make_study(*, n=240, n_classes=4, n_speakers=6, n_voters=3, missing=0.35, se
         def guess_parts(shares, rows):
             return {name: guess(shares, apart)[rows] for name in ("trees", "linear")}
 
-        proba, inner, scores, parts = np.empty((n, n_classes)), {}, {}, {}
+        proba, inner, parts = np.empty((n, n_classes)), {}, {}
         for fold in folds:
             shares = np.bincount(labels[fold.train], minlength=n_classes) / len(fold.train)
             proba[fold.test] = guess(shares)[fold.test]
@@ -81,8 +81,6 @@ def make_study(*, n=240, n_classes=4, n_speakers=6, n_voters=3, missing=0.35, se
                 guess_parts(shares, rows),
             )
             parts[fold.number] = guess_parts(shares, fold.test)
-            hits = inner[fold.number].proba.argmax(axis=1) == labels[rows]
-            scores[fold.number] = float(hits.mean())
         predictions = Predictions(
             system,
             tuple("abcdefgh"[:n_classes]),
@@ -94,7 +92,7 @@ def make_study(*, n=240, n_classes=4, n_speakers=6, n_voters=3, missing=0.35, se
             labels,
             proba,
         )
-        return _BasePredictions(predictions, inner, scores, parts)
+        return _BasePredictions(predictions, inner, parts)
 
     modalities = ["visual", "text", "audio", *(f"extra{k}" for k in range(n_voters - 3))]
     voters = [make(system, 1 + 0.3 * k, missing) for k, system in enumerate(modalities)]

@@ -319,7 +319,6 @@ def make_units(voter, system="text"):
             inner_present=inner.present,
             inner_parts=inner.parts,
             parts=voter.parts[fold],
-            search=SimpleNamespace(score=voter.scores[fold]),
         )
         for fold, inner in voter.inner.items()
     ]
@@ -332,7 +331,6 @@ def test_a_voter_is_made_from_finished_units(study):
         voter.predictions, make_units(voter), labels=study.labels, groups=study.groups
     )
 
-    assert dict(made.scores) == dict(voter.scores)
     for fold, inner in made.inner.items():
         for part in ("rows", "labels", "groups", "present"):
             assert getattr(inner, part).tolist() == getattr(voter.inner[fold], part).tolist()

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from toolkit.fusion import LATE_METHODS, learned
-from toolkit.fusion.inputs import NewPredictions, StackedPredictions
+from toolkit.fusion.inputs import InnerPredictions, NewPredictions, StackedPredictions
 from toolkit.fusion.late import learn_rule
 from toolkit.fusion.learned import LearnedFusion, _ClassOffsets, _pool_members
+from toolkit.validation import Fold
+from toolkit.validation.ledger import Ledger
 
 
 def learn(study, fold, **options):
     """Learn from the training rows of one fold."""
     voters = {v.system: v.inner[fold] for v in [*study.voters, study.early]}
-    scores = {v.system: v.scores[fold] for v in [*study.voters, study.early]}
-    given = {"scores": scores, "methods": LATE_METHODS, "metric": "f1_micro"} | options
+    given = {"methods": LATE_METHODS, "metric": "f1_micro"} | options
     return LearnedFusion.learn(
         voters, open_ledger=lambda name: study.ledgers(name)[fold], **given
     )
@@ -115,7 +116,6 @@ def test_the_order_of_systems_changes_no_bit_of_the_pool(study):
     for names in (sorted(by_system), sorted(by_system, reverse=True)):
         learnt = LearnedFusion.learn(
             {name: by_system[name] for name in names},
-            scores=dict.fromkeys(names, 0.5),
             methods=("log-pool",),
             metric="f1_micro",
             open_ledger=lambda name: study.ledgers(name)[0],
@@ -154,7 +154,6 @@ def test_a_class_that_nobody_in_training_has_stays_impossible(study):
     }
     learnt = LearnedFusion.learn(
         lacking,
-        scores={v.system: v.scores[0] for v in study.voters},
         methods=["stacked"],
         metric="f1_micro",
         open_ledger=lambda name: study.ledgers(name)[0],
@@ -168,7 +167,6 @@ def test_a_single_modality_has_offsets_and_nothing_else(study):
     voter = study.voters[0]
     learnt = LearnedFusion.learn(
         {voter.system: voter.inner[0]},
-        scores={voter.system: 0.5},
         methods=(),
         metric="f1_micro",
         open_ledger=lambda name: study.ledgers(name)[0],
@@ -178,12 +176,47 @@ def test_a_single_modality_has_offsets_and_nothing_else(study):
     assert list(learnt.offsets) == [f"{voter.system}-offset-{end}" for end in ("f1", "uar")]
 
 
-def test_the_best_modality_of_a_loss_is_the_one_with_the_least(study):
-    names = sorted(v.system for v in study.voters)
-    scores = dict(zip(names, (0.2, 0.9, 0.5), strict=True)) | {"early": 0.1}
+def choose(probas, labels, metric, **present):
+    """Choose ``best-single``; a modality has all rows but those that ``present`` lacks."""
+    n = len(labels)
+    base = {
+        name: InnerPredictions(
+            np.arange(n),
+            np.array(labels),
+            np.array([f"p{k}" for k in range(n)]),
+            present.get(name, np.ones(n, dtype=bool)),
+            np.array(proba),
+        )
+        for name, proba in probas.items()
+    }
+    fold = Fold(0, np.arange(n), np.array([n]), ("x",))
+    ids = np.array([f"p{k}" for k in range(n + 1)])
+    open_ledger = lambda name: Ledger(name, fold, ids, ids)  # noqa: E731
+    return LearnedFusion.learn(base, methods=(), metric=metric, open_ledger=open_ledger).best
 
-    assert learn(study, 0, scores=scores).best == names[1]
-    assert learn(study, 0, scores=scores, metric="log_loss").best == names[0]
+
+def test_best_single_is_chosen_by_the_metric_of_the_study():
+    # Two rows of three are right and almost sure; all are right and unsure: 1/3 of F1 and more
+    # log-loss against none and less.
+    sure = [[0.98, 0.02], [0.02, 0.98], [0.55, 0.45]]
+    unsure = [[0.51, 0.49], [0.49, 0.51], [0.49, 0.51]]
+
+    assert choose({"sure": sure, "unsure": unsure}, [0, 1, 1], "f1_micro") == "unsure"
+    assert choose({"sure": sure, "unsure": unsure}, [0, 1, 1], "log_loss") == "sure"
+
+
+def test_best_single_counts_the_rows_that_lack_a_modality():
+    # Priors predict the label 0, so "rare" has 5 of 7 right, and 2 of 2 that have it. Its sure
+    # probabilities of the other rows are never read. "common" has 6 of 7.
+    labels = [0, 0, 0, 0, 1, 1, 1]
+    rare = np.where(np.eye(2)[labels] == 1, 0.9, 0.1)
+    common = rare.copy()
+    common[0] = 0.1, 0.9
+    present = np.isin(np.arange(7), [0, 4])
+
+    assert (
+        choose({"common": common, "rare": rare}, labels, "f1_micro", rare=present) == "common"
+    )
 
 
 def test_voters_over_other_rows_are_refused(study):
@@ -191,7 +224,6 @@ def test_voters_over_other_rows_are_refused(study):
     with pytest.raises(ValueError, match="are not aligned: their rows differ"):
         LearnedFusion.learn(
             {first.system: first.inner[0], second.system: second.inner[1]},
-            scores={first.system: 0.5, second.system: 0.5},
             methods=(),
             metric="f1_micro",
             open_ledger=lambda name: study.ledgers(name)[0],
@@ -205,22 +237,29 @@ def test_a_lacking_voter_is_named(study):
         learn(study, 0).apply(applied)
 
 
-def with_scores(study, scores):
-    return [
-        replace(voter, scores=dict(enumerate(scores[voter.system]))) for voter in study.voters
-    ]
+def with_right(voter, shares):
+    """Predict that share of each fold's training rows right, and the others wrong."""
+    inner = {}
+    for number, one in voter.inner.items():
+        is_right = np.arange(len(one)) < shares[number] * len(one)
+        y_pred = np.where(is_right, one.labels, (one.labels + 1) % 4)
+        proba = np.where(np.eye(4)[y_pred] == 1, 0.7, 0.1)
+        inner[number] = replace(one, proba=proba, present=np.ones(len(one), dtype=bool))
+    return replace(voter, inner=inner)
 
 
-def test_best_single_follows_the_inner_scores_fold_by_fold(study, fuse):
-    scores = {
-        "visual": [9, 1, 1, 1, 9, 1],
-        "text": [1, 9, 1, 5, 1, 1],
-        "audio": [1, 1, 9, 5, 1, 9],
+def test_best_single_follows_the_out_of_fold_scores_fold_by_fold(study, fuse):
+    shares = {
+        "visual": [0.9, 0.1, 0.1, 0.1, 0.9, 0.1],
+        "text": [0.1, 0.9, 0.1, 0.5, 0.1, 0.1],
+        "audio": [0.1, 0.1, 0.9, 0.5, 0.1, 0.9],
     }
 
-    result = fuse(study, with_scores(study, scores), methods=())
+    voters = [with_right(voter, shares[voter.system]) for voter in study.voters]
+    result = fuse(study, voters, methods=())
 
     chosen = [result.learnt[fold.number].best for fold in study.folds]
+    # Equal scores: the first by name.
     assert chosen == ["visual", "text", "audio", "audio", "visual", "audio"]
     by_name = {voter.system: voter for voter in study.voters}
     best = result.predictions["best-single"]
@@ -231,13 +270,6 @@ def test_best_single_follows_the_inner_scores_fold_by_fold(study, fuse):
         (entry,) = result.ledgers["best-single"][fold.number]
         assert (entry["role"], entry["n_rows"]) == ("choose", len(fold.train))
     assert best.system == "best-single"
-
-
-def test_best_single_needs_inner_scores(study, fuse):
-    first, second, _ = study.voters
-
-    with pytest.raises(ValueError, match=r"\['text'\] have no inner scores"):
-        fuse(study, [first, replace(second, scores={})], methods=())
 
 
 def test_the_number_of_blas_threads_is_held_at_one_during_fits(study, monkeypatch):

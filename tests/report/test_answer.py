@@ -33,7 +33,7 @@ def test_a_difference_is_shown_where_the_test_shows_it(make_facts):
     assert pair.p_adjusted <= 0.05
     assert line.startswith(
         f"Best of 1 fusion: early. Against best-single ({score:.3f}), the modality with the "
-        f"best inner score (text): {100 * gain:.1f} points higher ["
+        f"best out-of-fold score per fold (text): {100 * gain:.1f} points higher ["
     )
     assert "]; a difference was shown (adjusted p" in line
 

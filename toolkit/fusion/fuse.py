@@ -39,13 +39,11 @@ class _BasePredictions:
 
     - predictions: For held-out rows; these are fused and reported.
     - inner: Outer fold to the predictions for its training rows.
-    - scores: Outer fold to the inner score of its search; empty without a search.
     - parts: Outer fold to the held-out probabilities of trees and linear part alone.
     """
 
     predictions: Predictions
     inner: Mapping[int, InnerPredictions]
-    scores: Mapping[int, float] = field(default_factory=dict)
     parts: Mapping[int, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     @property
@@ -66,9 +64,8 @@ def _make_base_predictions(
     ``labels`` and ``groups`` are those of all the manifest's rows.
     """
     inner = {unit.fold: InnerPredictions.of_unit(unit, labels, groups) for unit in units}
-    scores = {unit.fold: unit.search.score for unit in units if unit.search is not None}
     parts = {unit.fold: unit.parts for unit in units}
-    return _BasePredictions(predictions, inner, scores, parts)
+    return _BasePredictions(predictions, inner, parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +126,7 @@ def fuse_systems(
 
     - units, predictions: By system; units are in the order of the folds.
     - methods: Fusions to make where their systems are there; others than late are ignored.
-    - metric: That of the inner scores.
+    - metric: The metric that chooses the modality of ``best-single``.
     - outside: Predictions of the tested utterances by systems from outside.
     """
     groups = manifest.groups(outer_grouping(outer))
@@ -254,7 +251,6 @@ def _fuse_all(
         number = fold.number
         learnt[number] = LearnedFusion.learn(
             {one.system: one.inner[number] for one in everyone},
-            scores={one.system: one.scores[number] for one in everyone if one.scores},
             methods=methods,
             metric=metric,
             open_ledger=partial(open_ledger, fold=fold),

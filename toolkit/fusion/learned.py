@@ -224,7 +224,6 @@ class LearnedFusion:
         cls,
         base: Mapping[str, InnerPredictions],
         *,
-        scores: Mapping[str, float],
         methods: Collection[str],
         metric: str,
         open_ledger: Callable[[str], Ledger],
@@ -235,7 +234,6 @@ class LearnedFusion:
         same rows raise ValueError.
 
         - base: Modalities, and ``early`` where there is one.
-        - scores: System to the inner score of its search, by `metric`.
         - methods: A subset of :data:`LATE_METHODS`; empty for a single modality.
         - open_ledger: Gives the ledger of a system that learns or chooses.
         """
@@ -249,7 +247,7 @@ class LearnedFusion:
                     f"their {part} differ; expected the same training rows of one study."
                 )
         priors = class_priors(first.labels, first.proba.shape[1])
-        best = _choose_best(singles, scores, metric) if len(singles) > 1 else None
+        best = _choose_best({name: base[name] for name in singles}, priors, metric)
         if best is not None:
             open_ledger(BEST_SINGLE).record("best modality", "choose", first.rows)
         rules: dict[str, Rule] = {}
@@ -369,16 +367,22 @@ def _stack(
     return StackedPredictions.of([base[name] for name in modalities], priors)
 
 
-def _choose_best(modalities: list[str], scores: Mapping[str, float], metric: str) -> str:
-    """Choose the modality whose search scored best on training groups.
+def _choose_best(
+    modalities: Mapping[str, InnerPredictions], priors: Floats, metric: str
+) -> str | None:
+    """Choose the modality with the best out-of-fold score; None of a single one.
 
     The modality with the best reported score would be chosen with hindsight, and any system
     looks worse beside it.
     """
-    if unscored := [name for name in modalities if name not in scores]:
-        raise ValueError(
-            f"{unscored} have no inner scores; expected voters that were searched, since the "
-            "best one is chosen by its inner score."
+    if len(modalities) < 2:
+        return None
+    # All training rows count: a rare modality is easily best on the rows that have it.
+    scores = {
+        name: METRICS[metric].compute(
+            inner.labels, np.where(inner.present[:, None], inner.proba, priors)
         )
+        for name, inner in modalities.items()
+    }
     pick = max if METRICS[metric].direction == "maximize" else min
-    return pick(modalities, key=lambda name: scores[name])
+    return pick(scores, key=lambda name: scores[name])

@@ -118,9 +118,8 @@ def _results(facts: StudyFacts) -> Iterator[str]:
         taken = Counter(choice["modality"] for choice in choices)
         chosen = join_names([name for name, _ in taken.most_common()])
         score = format_number(facts.score(BEST_SINGLE).value)
-        reference = (
-            f"{BEST_SINGLE} ({score}), the modality with the best inner score ({chosen})"
-        )
+        why = f"the modality with the best out-of-fold score per fold ({chosen})"
+        reference = f"{BEST_SINGLE} ({score}), {why}"
         verdict = _compare(facts, fused, BEST_SINGLE, reference)
         yield f"Best of {count_words(len(facts.fused), 'fusion')}: {fused}. {verdict}"
     elif len(facts.modalities) > 1:

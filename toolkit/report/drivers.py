@@ -247,7 +247,7 @@ def _fusion_lead(facts: StudyFacts, found: _Records) -> str:
         [f"{name} in {count_words(n, 'fold')}" for name, n in taken.most_common()]
     )
     words = (
-        f"The reference is best-single: the modality with the best inner score in each fold "
+        "The reference is best-single: the modality with the best out-of-fold score per fold "
         f"({chosen}). At least one modality was right for "
         f"{format_share(oracle.value, oracle.n)} of {count_words(oracle.n, 'utterance')}: this "
         "is the upper limit of any choice between them."

@@ -81,7 +81,6 @@ def learn_finals(
 
     learnt = LearnedFusion.learn(
         base,
-        scores={n: unit.search.score for n, unit in units.items() if unit.search},
         methods=methods if n_single > 1 else (),
         metric=study.config.metric,
         open_ledger=open_ledger,
