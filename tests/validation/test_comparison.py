@@ -168,6 +168,16 @@ def test_nadeau_and_bengio_take_folds(systems):
     assert found.p_nadeau_bengio == pytest.approx(2 * stats.t.sf(abs(t), 7))
 
 
+def test_people_in_several_folds_have_no_test_over_folds(systems):
+    # Folds of +content train on less than n - 1 parts of n.
+    a, b = (
+        replace(each, folds=2 * each.folds + (np.arange(len(each.folds)) < 40))
+        for each in systems[:2]
+    )
+
+    assert compare_systems([a, b])[0].p_nadeau_bengio is None
+
+
 def test_a_single_fold_has_no_test_over_folds(make_predictions):
     one = np.zeros(120, dtype=int)
 

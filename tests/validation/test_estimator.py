@@ -177,6 +177,24 @@ def test_groups_that_hold_nothing_out_are_refused(rows, groups, message):
         GroupedBoostingClassifier(**QUICK).fit(X, y, groups=groups)
 
 
+def test_equal_seeds_and_equal_groups_fit_the_same_model(rows):
+    X, y, _ = rows
+    whole = np.repeat(np.arange(8), 10)
+    # Each group is written as 1 in one half of its rows, and as 1.0 in the other.
+    spelled = [float(name) if k % 2 else int(name) for k, name in enumerate(whole)]
+    spelled = np.array(spelled, dtype=object)
+
+    def predict(groups, **options):
+        search = GroupedBoostingClassifier(**QUICK | options)
+        return search.fit(X, y, groups=groups).predict_proba(X).tolist()
+
+    expected = predict(whole, random_state=3)
+    assert predict(whole, random_state=4) != expected
+    assert predict(whole, random_state=np.int64(3)) == expected
+    assert predict(spelled, random_state=3) == expected
+    assert predict(whole, random_state=3, n_jobs=None) == expected
+
+
 def test_numbers_beyond_32_bits_are_refused(rows):
     X, y, groups = rows
 

@@ -102,6 +102,23 @@ def test_purposes_have_partitions_of_their_own(manifest):
     assert parts["search"] != parts["out-of-fold"]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_partition_leaves_a_class_out_of_training_where_it_need_not(manifest, seed):
+    # Two people of eight have class 1: dealt at random, they share a part of two in 3 of 7.
+    n = len(manifest)
+    few = replace(
+        manifest,
+        speakers=np.array([f"p{k % 8}" for k in range(n)]),
+        labels=(np.arange(n) % 8 < 2).astype(np.int64),
+        sessions=None,
+    )
+    for purpose in ("search", "out-of-fold"):
+        folds = inner_folds(
+            few, final_fold(few), grouping="speaker", n_folds=2, seed=seed, purpose=purpose
+        )
+        assert [len(np.unique(few.labels[fold.train])) for fold in folds] == [2, 2]
+
+
 def test_inner_folds_are_clipped_to_the_people_there_are(manifest):
     outer = make_folds(manifest, "session", seed=0)[0]
 

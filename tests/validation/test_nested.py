@@ -332,6 +332,33 @@ def test_what_very_wide_tables_were_reduced_to_is_in_the_record(manifest, values
     assert boosted.record["reduced"] == logistic.record["reduced"] == reduced
 
 
+@pytest.mark.parametrize("run_one", [run_unit, run_logistic_unit])
+def test_features_of_other_utterances_are_refused(manifest, values, fold, run_one):
+    longer = make_features(np.vstack([values, values[:1]]))
+    options = {"options": OPTIONS}
+    if run_one is run_logistic_unit:
+        options = {"statistics": ("rich",), "metric": "f1_micro"}
+
+    with pytest.raises(ValueError, match=f"have {len(values) + 1} rows for {len(values)} utte"):
+        run_one(manifest, longer, fold, system="text", protocol=Protocol(), **options)
+
+
+@pytest.mark.parametrize(
+    ("asked", "tried"),
+    [
+        (("none", "ftest-6"), {"none", "ftest-6"}),
+        (("ftest-2000", "ftest-6"), {"none", "ftest-6"}),
+        (("ftest-2000", "none"), {"none"}),
+        (("ftest-2000",), {"none"}),
+        (("ftest-6",), {"ftest-6"}),
+    ],
+)
+def test_a_screen_of_every_column_counts_as_none(manifest, values, fold, asked, tried):
+    unit = run(manifest, values, fold, screening=asked, n_trials=4, racing=False)
+
+    assert {trial["params"]["screening"] for trial in unit.search.trials} == tried
+
+
 def test_units_of_a_very_wide_modality_are_those_of_its_screen(
     manifest, values, fold, monkeypatch
 ):

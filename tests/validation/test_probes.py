@@ -104,6 +104,25 @@ def test_a_probe_tells_what_was_planted_and_nothing_else(planted):
         assert abs(score.chance - 1 / score.n_classes) < 0.2, target
 
 
+@pytest.mark.parametrize("common", ["f", "m"])
+def test_a_fold_that_trains_on_one_class_predicts_it_whatever_its_name(common):
+    # One person of eight has the other value: the fold of that person trains on one class.
+    rare = "m" if common == "f" else "f"
+    traits = {"sex": {f"P{k}": rare if k == 0 else common for k in range(N_PEOPLE)}}
+    manifest = make_manifest(traits=traits)
+    [probe] = [probe for probe in make_probes(manifest)[0] if probe.target == "sex"]
+    answers = [_predict_probe(make_features([]), 0, (probe, part)) for part in range(5)]
+
+    single = [
+        (predicted[0], probe.names[test])
+        for test, predicted, scored in answers
+        if not scored[0].all()
+    ]
+    [(predicted, truth)] = single
+    assert set(predicted.tolist()) == {"fm".index(common)}
+    assert rare in truth
+
+
 def test_people_are_told_from_other_content_and_all_else_from_other_people():
     probes, gaps = make_probes(make_manifest())
 

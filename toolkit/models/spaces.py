@@ -155,7 +155,8 @@ def to_params(
             setting = min(1.0, n_columns / n_features)
         elif name == "leaf_rows_over_root":
             n_leaf_rows = max(1, round(value * sqrt(n_rows)))
-            # A row's hessian p (1 - p) is near 1/4 while the classes are undecided.
+            # XGBoost limits sums of hessians, 2 p (1 - p) per row: with probabilities near
+            # 1/K that is 1/2 for two classes, 3/8 for four, 7/32 for eight.
             setting = n_leaf_rows / 4 if kind == "xgboost" else n_leaf_rows
         params[_ROOTS[kind].get(name, name)] = setting
         if name == "bagging_fraction" and "bagging_freq" not in values:

@@ -179,7 +179,7 @@ class Comparison:
         Adjusted for all pairs of the family, by step-down max-T: never below `p`.
     p_nadeau_bengio : float or None
         p of the corrected resampled t test over folds: conservative, decides nothing. None
-        with a single fold.
+        with a single fold, and where people are tested in several.
     smallest_p : float
         The smallest p that this number of groups can give.
     method : str
@@ -345,7 +345,10 @@ def compare_systems(
         name: [group_tallies(each, chosen, each.groups(grouping))[1] for each in tables]
         for name, tables in every.items()
     }
-    sizes = np.unique(systems[0].groups(grouping), return_counts=True)[1]
+    units = systems[0].groups(grouping)
+    sizes = np.unique(units, return_counts=True)[1]
+    # The corrected t test takes n folds that train on n - 1 parts of n: not with +content.
+    crossed = len({*zip(units.tolist(), systems[0].folds.tolist(), strict=True)}) > len(sizes)
     left_out = _average(tallies, lambda t: pooled_and_left_out(value, t)[1])
     pooled = _average(every, lambda t: chosen.compute(t.labels, t.proba, t.y_pred))
     folds = _average(every, lambda t: local(group_tallies(t, chosen, t.fold_names())[1]))
@@ -375,7 +378,9 @@ def compare_systems(
                 high=high,
                 p=p,
                 p_adjusted=p_adjusted,
-                p_nadeau_bengio=_nadeau_bengio_p_value(folds[a] - folds[b]),
+                p_nadeau_bengio=None
+                if crossed
+                else _nadeau_bengio_p_value(folds[a] - folds[b]),
                 smallest_p=patterns.smallest_p,
                 method=_describe(
                     patterns, grouping, len(chosen_pairs), max(len(every[a]), len(every[b]))

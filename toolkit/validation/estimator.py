@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags, check_random_state, column_or_1d
@@ -44,8 +46,8 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
         Whether the model gets a linear part beside its trees.
     random_state : int, RandomState or None, default=0
         Seed of folds, proposals and fits.
-    n_jobs : int, default=1
-        Threads of a fit; the last digits may depend on it.
+    n_jobs : int or None, default=1
+        Threads of a fit, None for 1 and -1 for all; the last digits may depend on it.
 
     Attributes
     ----------
@@ -94,7 +96,7 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
         screening: Sequence[str] = SCREENING_AUTO,
         linear: str = "auto",
         random_state: int | np.random.RandomState | None = 0,
-        n_jobs: int = 1,
+        n_jobs: int | None = 1,
     ) -> None:
         self.booster = booster
         self.trials = trials
@@ -136,15 +138,16 @@ class GroupedBoostingClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("y holds 1 class; expected at least two.")
         manifest = self._describe_rows(codes, _name_groups(groups, len(codes)))
         state = self.random_state
-        seed = state if isinstance(state, int) else check_random_state(state).randint(2**31 - 1)
+        if not isinstance(state, Integral):
+            state = check_random_state(state).randint(2**31 - 1)
         unit = run_unit(
             manifest,
             _make_features(X),
             final_fold(manifest),
             system="classifier",
-            protocol=Protocol("speaker", self.inner, int(seed)),
+            protocol=Protocol("speaker", self.inner, int(state)),
             options=options,
-            n_threads=self.n_jobs,
+            n_threads=effective_n_jobs(self.n_jobs),
         )
         search, self._booster = unit.search, unit.booster
         assert search is not None  # only a baseline has none
@@ -244,7 +247,8 @@ def _name_groups(groups: Any, n_rows: int) -> NDArray[np.str_]:
         raise ValueError("A group is missing (None or NaN); name the group of every row.")
     if len(set(names)) < 2:
         raise ValueError("All rows are of 1 group; expected two or more, to hold one out.")
-    return np.array([str(name) for name in names])
+    first: dict[Any, Any] = {}  # 1 and 1.0 are one group
+    return np.array([str(first.setdefault(name, name)) for name in names])
 
 
 def _make_features(X: NDArray[np.float64]) -> Features:

@@ -443,7 +443,10 @@ class InnerFits:
     ) -> None:
         recipe, _ = split_params(params)
         # Bin edges come from the outer training rows, never from rows that are predicted.
-        self.ledger.record(f"{self.prefix}bins", "bin edges", self.outer_rows)
+        if self._bins_alone(recipe):
+            self.ledger.record(fit, "bin edges", rows)
+        else:
+            self.ledger.record(f"{self.prefix}bins", "bin edges", self.outer_rows)
         self._record_training(recipe, rows, fit)
         if validation is not None:
             self.ledger.record(fit, "early stop", validation)
@@ -518,16 +521,17 @@ class InnerFits:
     def _outer_bins(
         self, recipe: Recipe, rows: NDArray[np.int64]
     ) -> tuple[TrainingData | None, NDArray[np.int64] | None]:
-        """Return the binned outer rows and the index of rows in them; None where fits differ.
-
-        Under a screen each fit has other columns, and with transcripts other values.
-        """
-        if recipe.screens(self.features) or self.features.texts:
+        """Return the binned outer rows and the index of rows in them; None under own bins."""
+        if self._bins_alone(recipe):
             return None, None
         index = np.searchsorted(self.outer_rows, rows)
         # Rows outside the outer training rows were not binned with them.
         found = np.array_equal(self.outer_rows.take(index, mode="clip"), rows)
         return self._reference(recipe), index if found else None
+
+    def _bins_alone(self, recipe: Recipe) -> bool:
+        """Test whether fits differ in columns, by a screen, or in values, by transcripts."""
+        return recipe.screens(self.features) or bool(self.features.texts)
 
     def _reference(self, recipe: Recipe) -> TrainingData:
         """Bin the outer training rows: their edges serve every fit over all columns."""

@@ -357,6 +357,7 @@ def _predict_probe(
             counts = np.bincount(codes[train], minlength=codes.max() + 1)
             scored[draw] = counts[codes[test]] > 0
             if (counts > 0).sum() < 2:
+                predicted[draw] = counts.argmax()
                 continue
             # Classes of equal weight: holding people out changes the shares of the classes.
             weights = 1 / counts[codes[train]]

@@ -46,7 +46,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
         In ``[0, 2**31)``, the range every library here accepts. It depends on the arguments
         alone (3 and "3" differ): not on the order of the work, nor on ``PYTHONHASHSEED``.
     """
-    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    digest = hashlib.sha256(repr((int(seed), *names)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
@@ -236,11 +236,15 @@ def inner_folds(
 
     def deal(groups: NDArray[np.str_], n_parts: int, what: str) -> list[NDArray[np.int64]]:
         own_seed = derive_seed(seed, what, purpose, outer_fold.number)
-        # The second partition is by size alone: it predicts rows and compares no parameters.
-        if purpose == "search":
-            return _stratified_parts(manifest.labels[rows], groups, n_parts, own_seed)
-        dealer = GroupKFold(n_parts, shuffle=True, random_state=own_seed)
-        return [test for _, test in dealer.split(rows, groups=groups)]
+        labels = manifest.labels[rows]
+        if purpose == "out-of-fold":
+            dealer = GroupKFold(n_parts, shuffle=True, random_state=own_seed)
+            parts = [test for _, test in dealer.split(rows, groups=groups)]
+            # A part that holds all rows of a class would leave none to train on.
+            n_seen = min(len(np.unique(np.delete(labels, test))) for test in parts)
+            if n_seen == len(np.unique(labels)):
+                return parts
+        return _stratified_parts(labels, groups, n_parts, own_seed)
 
     parts = deal(groups[rows], n_parts, "inner")
     if keys.ndim == 1:

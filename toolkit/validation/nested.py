@@ -325,6 +325,11 @@ def run_logistic_unit(
 def _usable_rows(
     manifest: Manifest, features: Features, fold: Fold, system: str
 ) -> NDArray[np.int64]:
+    if len(features.present) != len(manifest):
+        raise ValueError(
+            f"The features have {len(features.present)} rows for {len(manifest)} utterances; "
+            "pool them with this manifest."
+        )
     rows = fold.train[features.present[fold.train]]
     n_seen = len(np.unique(manifest.labels[rows]))
     if n_seen < 2:

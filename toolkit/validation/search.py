@@ -202,14 +202,16 @@ def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
 
 
 def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ...]]:
-    """List the candidates of every discrete choice, without screens that keep everything."""
+    """List the candidates of every discrete choice; a screen of every column is ``none``."""
     widest = max(len(fits.features.presets[name]) for name in options.statistics)
-    named = (fits.features.screen if name == "none" else name for name in options.screening)
-    screening = tuple(dict.fromkeys(n for n in named if parse_screening(n)[1] < widest))
+    named = (
+        name if 0 < parse_screening(name)[1] < widest else fits.features.screen
+        for name in options.screening
+    )
     return {
         "booster": options.boosters,
         "statistics": options.statistics,
-        "screening": screening or ("none",),
+        "screening": tuple(dict.fromkeys(named)),
         "imbalance": options.imbalance,
     }
 
@@ -280,8 +282,8 @@ class SearchResult:
     n_rounds : int
         Boosting rounds of the later fits, from the mean validation curve of the chosen trial.
     score : float
-        The metric of the chosen trial over all inner validation rows: optimistic, being the
-        best of many.
+        The metric of the chosen trial's trees over the inner validation rows that have the
+        modality: optimistic, being the best of many.
     trials : tuple of mapping
         One per finished trial: ``number``, ``state`` (``complete``, ``pruned``, ``fail``),
         number of ``folds``, ``score`` over these, ``first_score`` over the first of them
