@@ -354,6 +354,63 @@ def test_labels_that_are_not_needed_are_kept_as_they_are(folder):
     assert manifest.speakers.tolist() == ["anna", "anna"]
 
 
+KEYS = ["id", "session", "speaker", "emotion", "voice"]
+ROWS = [["a", "1", "F", "sad", "a.npy"], ["b", "2", "F", "glad", "b.npy"]]
+
+
+@pytest.mark.parametrize("usual", ["session+speaker", "Session + Speaker", "SESSION+speaker"])
+def test_a_joined_key_of_the_study_is_found_again(folder, usual):
+    path = write(folder, KEYS, ROWS)
+
+    manifest = read_unlabelled(path, ["voice"], usual={"speaker": usual})
+
+    assert manifest.speakers.tolist() == ["1_F", "2_F"]
+    assert not manifest.warnings
+    # A column that the caller gives another role takes part in no key.
+    other = read_unlabelled(
+        path, ["voice"], usual={"speaker": usual}, columns={"label": "session"}
+    )
+    assert other.speakers.tolist() == ["F", "F"]
+
+
+def test_another_column_than_the_study_named_is_told(folder):
+    path = write(folder, KEYS, ROWS)
+    usual = {"speaker": "room+speaker", "label": "mood"}
+
+    manifest = read_unlabelled(path, ["voice"], usual=usual)
+
+    assert manifest.speakers.tolist() == ["F", "F"]
+    assert manifest.labels.tolist() == [-1, -1]
+    of_speaker, of_label = manifest.warnings
+    assert of_speaker.endswith("'room+speaker', the speaker of the study: 'speaker' is used.")
+    assert of_label.startswith(
+        "There is no column 'mood', the label of the study, and so no sc"
+    )
+    assert of_label.endswith(": --column label=HEADER names another.")
+
+
+def test_labels_of_the_study_are_found_in_another_case_and_replaced_where_asked(folder):
+    path = write(folder, [*KEYS[:3], "Mood", "voice"], ROWS)
+    assert read_unlabelled(path, ["voice"], usual={"label": "mood"}).classes == ("glad", "sad")
+
+    path = write(folder, KEYS, ROWS)
+    for options in ({"any_label": True}, {"columns": {"label": "emotion"}}):
+        found = read_unlabelled(path, ["voice"], usual={"label": "mood"}, **options)
+        assert [found.classes[k] for k in found.labels] == ["sad", "glad"]
+    assert read_unlabelled(path, ["voice"]).classes == ("glad", "sad")
+
+
+def test_spellings_of_a_speaker_are_told_or_joined(folder):
+    rows = [["a", "1", "Ann", "sad", "a.npy"], ["b", "1", "ann", "sad", "b.npy"]]
+    path = write(folder, KEYS, rows)
+
+    kept = read_unlabelled(path, ["voice"])
+    assert kept.speakers.tolist() == ["Ann", "ann"]
+    assert "'Ann' (1 row) and 'ann' (1 row)" in kept.warnings[-1]
+    joined = read_unlabelled(path, ["voice"], spellings="join")
+    assert len({*joined.speakers.tolist()}) == 1
+
+
 def test_speakers_are_read_from_the_ids_of_iemocap(folder):
     path = write(folder, ["id", "voice"], [["Ses01F_impro01_M003", "a.npy"]])
 

@@ -1,5 +1,7 @@
 """A study of one table of features is that of the same numbers in a file per utterance."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,9 +71,10 @@ def test_the_predictions_are_those_of_files(corpus, finished, tmp_path):
         assert (finished / name).read_bytes() == (tmp_path / "files" / name).read_bytes()
 
 
-def test_the_folder_knows_the_table_and_its_names(finished, inputs):
+def test_the_folder_knows_the_table_and_its_names(finished):
     assert StudyFolder(finished).read_data()[1]["modalities"]["text"]["dimensions"] == NAMES
     known = StudyFolder(finished).read_provenance()["data"]["tables"]
+    inputs = Path(known["text"]).parent  # of the process that made the study
     assert known == {"text": str((inputs / "text.csv").resolve())}
     for path in finished.rglob("*"):
         if path.is_file() and path.name not in {"provenance.json", "search.db"}:
@@ -85,8 +88,34 @@ def test_new_utterances_need_columns_in_the_order_of_training(finished, inputs, 
     assert len(found.utterances) == 150
 
     table[["file", *NAMES[::-1]]].to_csv(tmp_path / "other.csv", index=False)
-    with pytest.raises(ValueError, match="training in another order"):
+    with pytest.raises(ValueError, match="1 is 'score', which was dimension 24 in training"):
         predict_new(finished, data, tables={"text": tmp_path / "other.csv"})
+    # A new name elsewhere does not hide that two others are exchanged.
+    names = ["new", NAMES[2], NAMES[1], *NAMES[3:]]
+    table[["file", NAMES[0], *names[1:]]].rename(columns={NAMES[0]: "new"}).to_csv(
+        tmp_path / "other.csv", index=False
+    )
+    with pytest.raises(ValueError, match=f"2 is '{NAMES[2]}', which was dimension 3 in trai"):
+        predict_new(finished, data, tables={"text": tmp_path / "other.csv"})
+
+
+def test_names_of_the_study_s_own_hide_no_exchanged_columns(inputs, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"own{k}\n" for k in range(len(NAMES))))
+    tables = {"text": inputs / "text.csv"}
+    config = {"table": tables, "frames_columns": CHOSEN, "out": tmp_path / "out", **SMALL}
+    given = {"contributions": "none", "names": {"text": names}}
+    run_study(StudyConfig(data=inputs / "dataset.csv", **config, **given))
+    assert (
+        StudyFolder(tmp_path / "out").read_data()[1]["modalities"]["text"]["headers"] == NAMES
+    )
+
+    data = inputs / "dataset.csv"
+    assert len(predict_new(tmp_path / "out", data, tables=tables).utterances) == 150
+    table = pd.read_csv(inputs / "text.csv")
+    table[["file", *NAMES[::-1]]].to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="1 is 'score', which was dimension 24"):
+        predict_new(tmp_path / "out", data, tables={"text": tmp_path / "other.csv"})
 
 
 def test_other_names_than_those_of_training_are_mentioned(finished, inputs, tmp_path, caplog):
@@ -94,7 +123,9 @@ def test_other_names_than_those_of_training_are_mentioned(finished, inputs, tmp_
     table.to_csv(tmp_path / "other.csv", index=False)
 
     predict_new(finished, inputs / "dataset.csv", tables={"text": tmp_path / "other.csv"})
-    assert "differ from those of training, such as 'mfcc three'." in caplog.text
+    assert f"1 have another name than in training (4 is 'mfcc three', was '{NAMES[3]}')" in (
+        caplog.text
+    )
 
 
 def test_functionals_are_shared_out_by_family_and_functional(finished):

@@ -597,6 +597,18 @@ def test_names_and_merged_classes_are_the_study_s(manifest):
     assert _find_labels(new, trained).tolist() == [1, 1, 2, -1, -1] * 30
 
 
+def test_a_code_with_another_name_is_another_label(manifest):
+    codes, trained = ("0", "1", "2", "3"), replace(manifest, classes=("a", "b", "c", "d"))
+    others = replace(manifest, classes=("fear", "b", "awe", "shame"), codes=codes)
+    bare = replace(manifest, classes=codes, codes=codes)
+
+    expected = np.where(others.labels == 1, 1, -1)
+    assert _find_labels(others, trained).tolist() == expected.tolist()
+    # Codes count where one side has no names.
+    for new, study in ((bare, trained), (others, bare)):
+        assert _find_labels(new, study).tolist() == new.labels.tolist()
+
+
 def test_scores_are_written_over_no_other_file(finished, labelled, tmp_path, capsys):
     beside = tmp_path / "new.scores.csv"
     beside.write_text("mine\n")

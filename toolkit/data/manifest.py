@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from toolkit.data.corpora import GENERATED_MARKER
 from toolkit.data.csv_table import Problems, Rows
 from toolkit.data.feature_files import Sources, find_modalities, lists_files, locate_files
 from toolkit.data.labels import Spellings, make_classes, unify_spellings
-from toolkit.data.roles import TEXT_EXTRACTORS, Columns
+from toolkit.data.roles import TEXT_EXTRACTORS, Columns, find_columns
 from toolkit.data.speakers import MIN_GROUPS, read_people
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+_LABELS: Final = frozenset(("label", "label_name"))
 
 HeldOut = Literal["speaker", "session", "speaker+content", "session+content"]
 """What folds hold out: a kind of group, and perhaps the content of its utterances."""
@@ -362,7 +363,8 @@ def read_unlabelled(
     *,
     columns: Mapping[str, str] = _EMPTY,
     usual: Mapping[str, str] = _EMPTY,
-    label: str | None = None,
+    any_label: bool = False,
+    spellings: Spellings = "keep",
     bins: Sequence[float] = (),
     missing: Literal["refuse", "allow"] = "refuse",
     roots: Sequence[Path] = (),
@@ -374,17 +376,20 @@ def read_unlabelled(
 
     A row without a label has -1, and one without a speaker an empty name. Each modality must
     have a column, whose cells may be empty. Options and errors are those of
-    :func:`read_manifest`, but no label is an error. `usual` are headers like `columns`, of
-    which those count that the table has and that `columns` do not name.
+    :func:`read_manifest`, but no label is an error. `usual` are headers of the study, like
+    `columns`, of which those count that the table has and that `columns` do not name. Without
+    the study's label, another column holds labels only if `any_label` is True.
     """
     rows = Rows.read(path)
-    free = {*rows.header} - {*columns.values()}
-    columns = {role: name for role, name in usual.items() if name in free} | dict(columns)
+    taken = {at for name in columns.values() for at in find_columns(rows.header, name)}
+    found_at = {role: find_columns(rows.header, name) for role, name in usual.items()}
+    known = {role for role, at in found_at.items() if at and taken.isdisjoint(at)}
+    columns = {role: usual[role] for role in known} | dict(columns)
     warnings = rows.problems.warnings
-    label = label if label in rows.header and "label" not in columns else None
     table = Columns.find(
-        rows, columns=columns, label=label, lists_files=lists_files, extracted=extract
+        rows, columns=columns, label=None, lists_files=lists_files, extracted=extract
     )
+    table = _warn_of_lost(table, usual, columns, warnings, any_label=any_label)
     sources = Sources(tables, extract, frames_columns, roots, missing == "allow")
     found = find_modalities(table, sources, needed=modalities)
     cells = table.cells()
@@ -406,15 +411,44 @@ def read_unlabelled(
         )
     elif "speaker" not in table.roles:
         warnings.append("No column gives the speaker: read from the utterance ids.")
+    speakers = unify_spellings(
+        people.speakers or [""] * len(kept),
+        [rows.numbers[i] for i in kept],
+        "speaker",
+        spellings=spellings,
+        problems=rows.problems,
+    )
     return Manifest(
         **located,
         **grouped.take(kept),
-        speakers=np.array(people.speakers or [""] * len(kept)),
+        speakers=np.array(speakers),
         sessions=None,
         dialogues=None,
         splits=None,
         warnings=tuple(warnings),
     )
+
+
+def _warn_of_lost(
+    table: Columns,
+    usual: Mapping[str, str],
+    columns: Mapping[str, str],
+    warnings: list[str],
+    *,
+    any_label: bool,
+) -> Columns:
+    """Warn of columns of the study that the table lacks, and leave out other labels."""
+    roles = dict(table.roles)
+    lost = {role: name for role, name in usual.items() if role not in columns}
+    if lost.keys() & _LABELS and not any_label and not columns.keys() & _LABELS:
+        roles = {role: at for role, at in roles.items() if role not in _LABELS}
+    for role, name in lost.items():
+        text = f"There is no column {name!r}, the {role.replace('_', ' ')} of the study"
+        if role in roles:
+            warnings.append(f"{text}: {table.rows.header[roles[role]]!r} is used.")
+        elif role in table.roles:
+            warnings.append(f"{text}, and so no scores: --column {role}=HEADER names another.")
+    return replace(table, roles=roles)
 
 
 def _check_outer(outer: str) -> tuple[str | int, bool]:

@@ -268,11 +268,8 @@ class Columns:
 def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
     """Add the columns that are asked for as ``HEADER+HEADER``: their cells joined by ``_``."""
     for name in wanted:
-        if "+" not in name or _find_header(rows.header, name) is not None:
-            continue
-        positions = [_find_header(rows.header, part) for part in name.split("+")]
-        at = [position for position in positions if position is not None]
-        if len(at) == len(positions):
+        at = find_columns(rows.header, name)
+        if len(at) > 1:
             parts = [[row[i] for i in at] for row in rows.cells]
             joined = ["_".join(cells) if all(cells) else "" for cells in parts]
             cells = tuple((*row, key) for row, key in zip(rows.cells, joined, strict=True))
@@ -353,6 +350,14 @@ def _find_header(header: Sequence[str], name: str) -> int | None:
     # Another case or other signs are accepted where they fit one column only.
     joined, key = [join_words(column) for column in header], join_words(name)
     return joined.index(key) if key and joined.count(key) == 1 else None
+
+
+def find_columns(header: Sequence[str], name: str) -> list[int]:
+    """Find the column of a header, or those of ``HEADER+HEADER``; none if one is not there."""
+    found = [_find_header(header, name)]
+    if found[0] is None:
+        found = [_find_header(header, part) for part in name.split("+")]
+    return [at for at in found if at is not None] if None not in found else []
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

@@ -176,6 +176,13 @@ class Plan:
         dims = {name: self._read_dims(name)[0] for name in chosen}
         return name_dimensions(self.manifest, dims, self.config.names)
 
+    def read_headers(self) -> dict[str, tuple[str, ...]]:
+        """Read the names that files give the dimensions that ``--names`` gives others."""
+        dims = {
+            name: self._read_dims(name)[0] for name in self.config.names if name in self.names
+        }
+        return name_dimensions(self.manifest, dims, {})
+
     def _read_dims(self, modality: str) -> tuple[int, bool]:
         """Read the dimensions of a modality and whether it has a time axis, from one file."""
         if texts := self.manifest.texts.get(modality):

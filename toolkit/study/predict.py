@@ -120,8 +120,12 @@ def apply_models(
     frames: FramesPolicy | None = None,
     roots: Sequence[Path | str] = (),
     tables: Mapping[str, Path | str] | None = None,
+    any_label: bool = False,
 ) -> NewResult:
-    """Predict as :func:`predict_new` does, without warnings of known speakers and labels."""
+    """Predict as :func:`predict_new` does, without warnings of known speakers and labels.
+
+    `any_label` is that of :func:`read_unlabelled`.
+    """
     study = StudyFolder(folder)
     final, boosters = load_finals(folder)
     trained, described = study.read_data()
@@ -134,8 +138,10 @@ def apply_models(
         data,
         tuple(final["modalities"]),
         columns=columns or {},
-        usual={role: name for role, name in config.column.items() if role in own},
-        label=config.label,
+        usual=({} if config.label is None else {"label": config.label})
+        | {role: name for role, name in config.column.items() if role in own},
+        any_label=any_label,
+        spellings="join" if config.spellings == "join" else "keep",
         bins=config.bins,
         missing=pooling["missing"],
         roots=[Path(root) for root in roots],
@@ -155,8 +161,9 @@ def apply_models(
         if any(path is not None for path in manifest.paths[name])
     }
     for name, expected in final["modalities"].items():
-        named = described["modalities"].get(name, {}).get("dimensions", [])
-        _check_names(manifest, name, expected["n_dims"], named)
+        about = described["modalities"].get(name, {})
+        known = about.get("headers", about.get("dimensions", []))
+        _check_names(manifest, name, expected["n_dims"], known)
     seen = pooled
     if pooling["normalise"] != "none":
         given = {name: pooling[name] for name in ("missing", "frames")}
@@ -246,17 +253,24 @@ def _pool(
 
 
 def _check_names(manifest: Manifest, modality: str, n_dims: int, known: Sequence[str]) -> None:
-    """Refuse dimensions in another order than in training; mention other names."""
+    """Refuse a dimension at another position than in training; warn of other names."""
     found = name_dimensions(manifest, {modality: n_dims}, {}).get(modality, ())
-    if not found or not known or [*found] == [*known]:
-        return
-    if sorted(found) == sorted(known):
-        raise ValueError(
-            f"The dimensions of modality {modality!r} of {manifest.source} are those of "
-            "training in another order. Write them in the order of the study's files."
+    pairs = zip(found, known, strict=False)
+    others = [(at, *pair) for at, pair in enumerate(pairs, start=1) if pair[0] != pair[1]]
+    for at, name, _ in others:
+        if name in known:
+            raise ValueError(
+                f"Modality {modality!r} of {manifest.source}: dimension {at} is {name!r}, "
+                f"which was dimension {[*known].index(name) + 1} in training. Write the "
+                "dimensions in the order of the study's files."
+            )
+    if others:
+        shown = "; ".join(f"{at} is {name!r}, was {old!r}" for at, name, old in others[:3])
+        logger.warning(
+            "Modality %r: dimensions are matched by position, and %d have another name than in "
+            "training (%s). Predictions are wrong if the order differs.",
+            *(modality, len(others), shown + ("; ..." if len(others) > 3 else "")),
         )
-    text = "Modality %r: names of dimensions differ from those of training, such as %r."
-    logger.warning(text, modality, next(name for name in found if name not in known))
 
 
 def _check_speakers(manifest: Manifest) -> None:
@@ -309,12 +323,17 @@ def _apply(
 
 
 def _find_labels(manifest: Manifest, trained: Manifest) -> NDArray[np.int64]:
-    """Find the study's class of each label, by name or code; -1 for others."""
-    position = {name: k for k, name in enumerate(trained.codes)}
-    position |= {name: k for k, name in enumerate(trained.classes)}
-    words = zip(manifest.classes, manifest.codes, strict=True)
-    merged = [[trained.merged.get(word, word) for word in pair] for pair in words]
-    found = [next((position[w] for w in pair if w in position), -1) for pair in merged]
+    """Find the study's class of each label; -1 for others.
+
+    Another table may give a code another meaning, so codes count where one side has no names.
+    """
+    by_name = {name: k for k, name in enumerate(trained.classes)}
+    by_any = {name: k for k, name in enumerate(trained.codes)} | by_name
+    found = []
+    for name, code in zip(manifest.classes, manifest.codes, strict=True):
+        known = by_any if name == code else by_name
+        pair = [trained.merged.get(word, word) for word in (name, code)]
+        found.append(next((known[word] for word in pair if word in known), -1))
     return np.array([*found, -1], dtype=np.int64)[manifest.labels]  # the last of no label
 
 

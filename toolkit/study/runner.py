@@ -265,6 +265,8 @@ def _set_up(
     folder.write_provenance(provenance, known)
     explicit = plan.config.primary is not None
     named = {name: {"dimensions": list(names)} for name, names in plan.names.items()}
+    for name, own in plan.read_headers().items():  # by which `predict` compares new files
+        named[name]["headers"] = list(own)
     about = {n: {"notes": [*plan.notes.get(n, ())]} | named.get(n, {}) for n in pooled}
     folder.write_data(
         plan.manifest,

@@ -63,7 +63,11 @@ def _measure_transfer(
     """
     merge = merge or {}
     studies, columns = _name_apart(folders), _name_apart(corpora)
-    results = [[apply_models(f, c, roots=roots, **reading) for c in corpora] for f in folders]
+    # Labels are compared by name, so another header may hold them.
+    results = [
+        [apply_models(f, c, roots=roots, any_label=True, **reading) for c in corpora]
+        for f in folders
+    ]
     _check_merge(merge, [result for row in results for result in row])
     trained = [
         _read_study(folder, name, row[0], corpora, system=system, merge=merge, roots=roots)
