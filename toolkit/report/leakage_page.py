@@ -49,10 +49,7 @@ def _pool(scores: Sequence[PremiumScore]) -> dict[str, dict[str, PremiumScore]]:
 def describe_premiums(
     scores: Sequence[PremiumScore], probes: Sequence[ProbeScore] = ()
 ) -> list[str]:
-    """Describe the premiums and the level of chance of each modality, then the probes.
-
-    A difference is claimed only where the adjusted p is at most .05.
-    """
+    """Describe the premiums and the level of chance of each modality, then the probes."""
     sentences = [s for found in _pool(scores).values() for s in _describe_modality(found)]
     return [*sentences, *map(_describe_probe, probes)]
 
@@ -89,26 +86,21 @@ def _write_parts(found: Mapping[str, PremiumScore], premium: str) -> list[str]:
 
 def _describe_premium(found: Mapping[str, PremiumScore], name: str) -> str:
     premium = found[name]
-    metric = METRICS[premium.metric]
     real, permuted = _write_parts(found, name)
     assert premium.p_adjusted is not None
-    parts = (
-        f"The scores differ by {real}, and by {permuted} on permuted rows, which hold no "
-        "information."
-    )
     lenient, strict = _name_split(premium.split), _name_split(premium.against)
     size = f"{_write_difference(premium)}, adjusted p = {format_p(premium.p_adjusted)}"
+    text = (
+        f"{premium.modality}: the gain of {lenient} over {strict} in "
+        f"{METRICS[premium.metric].title} is {real}, and {permuted} on permuted rows, which "
+        "hold no information."
+    )
     if premium.p_adjusted > ALPHA:
-        return (
-            f"{premium.modality}: no {name} was shown in {metric.title} between {lenient} and "
-            f"{strict} ({size}). {parts}"
-        )
-    loss = metric.direction == "minimize"
-    better, worse = ("better", "worse") if loss else ("higher", "lower")
+        return f"{text} No {name} was shown ({size})."
+    more = "larger" if premium.value > 0 else "smaller"
     return (
-        f"{premium.modality}: {lenient} scores {better if premium.value > 0 else worse} than "
-        f"{strict} in {metric.title} ({name} {size}). Its training rows hold "
-        f"{_IN_TRAINING[name]}. {parts}"
+        f"{text} The gain is {abs(premium.value):.3f} {more} than on permuted rows ({name} "
+        f"{size}). The training rows of {lenient} hold {_IN_TRAINING[name]}."
     )
 
 
@@ -168,7 +160,7 @@ def format_premium(
         ],
         title=METRICS[scores[0].metric].title,
         scores=_score_rows(scores),
-        content=any("content premium" in found for found in pooled.values()),
+        measured={name for found in pooled.values() for name in found},
         chances=chances,
         probes=[_describe_probe(probe) for probe in probes],
         projected=projected or {},
