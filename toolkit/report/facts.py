@@ -146,6 +146,12 @@ class StudyFacts:
         return [1] if len(self.classes) == 2 else list(range(len(self.classes)))
 
     @property
+    def has_curves(self) -> bool:
+        """Whether there are two classes, and both are tested."""
+        labels = next(iter(self.predictions.values())).labels
+        return len(self.classes) == len(set(labels.tolist())) == 2
+
+    @property
     def systems(self) -> list[str]:
         """Boosted and fused systems, without baselines and variants."""
         return [

@@ -166,32 +166,39 @@ def _present_table(facts: StudyFacts) -> Table | None:
 def _ranking_parts(facts: StudyFacts) -> list[Part]:
     """Show ROC and precision-recall curves of two classes, and the areas below them."""
     positive = isolate(facts.classes[1])
-    found = {name: _rank(facts.predictions[name]) for name in facts.ranked}
+    found = {name: _rank(facts.predictions[name]) for name in (*facts.ranked, MAJORITY)}
     words = "; ".join(f"{name} {cells[0].text}" for name, cells in found.items())
-    caption = f"ROC curve and precision-recall curve of {positive}. Dashed: chance."
+    caption = f"ROC and precision-recall curves of {positive}. Dashed: .5 and the class share."
+    note = "95 % jackknife intervals over speakers, of utterances pooled over folds."
+    if len(facts.folds) > 1:
+        note += (
+            " majority has the area of the class shares of the training rows alone. Holding "
+            "people out pushes it below .5, since their classes are rarer in training."
+        )
     table = Table.of(
         "areas",
         f"Areas below both curves; the positive class is {positive}.",
         ["system", "ROC AUC", "average precision"],
         [[name, *cells] for name, cells in found.items()],
-        note="95 % jackknife intervals over speakers, of utterances pooled over folds.",
+        note=note,
     )
-    return [Figure("roc", caption, f"ROC AUC: {words}."), table]
+    figure = Figure("roc", caption, f"ROC AUC: {words}.")
+    return [figure, table] if facts.has_curves else [table]
 
 
 def _rank(table: Predictions) -> list[Cell]:
     """Compute ROC AUC and average precision of the second class, with intervals."""
+    if len(np.unique(table.labels)) < 2:  # neither area is defined
+        return [Cell.of(None)] * 2
     names, sizes = np.unique(table.speakers, return_counts=True)
     cells = []
     for measure in (roc_auc_score, average_precision_score):
         value = float(measure(table.labels, table.proba[:, 1]))
         rest = [table.speakers != name for name in names]
-        # Without both classes neither area is defined.
+        ends: tuple[float | None, float | None] = None, None
         if all(len(np.unique(table.labels[kept])) == 2 for kept in rest):
             left_out = [measure(table.labels[kept], table.proba[kept, 1]) for kept in rest]
             ends = jackknife_interval(value, left_out, sizes, low=0, high=1)
-        else:
-            ends = None, None
         cells.append(Cell.of_score(value, *ends))
     return cells
 
