@@ -195,7 +195,7 @@ def _gains_figure(facts: StudyFacts, attribution: Attribution, game: str) -> Fig
         "modalities",
         f"Gain in {facts.metric.title} by each modality: alone over {facts.baseline}, added "
         "last to all others, and the Shapley value, the mean gain over all orders. "
-        f"Systems: {_FUSIONS[game]}. Lines are 95 % intervals over speakers.",
+        f"Systems: {_FUSIONS[game]}. Gains come {facts.intervals}.",
         "; ".join(words) + ".",
     )
 

@@ -68,8 +68,7 @@ def scores_table(facts: StudyFacts) -> Table:
         facts,
         "scores",
         f"Scores on {_describe_data(facts)}. All held-out utterances are pooled, "
-        "with 95 % intervals over speakers in brackets. Bold: best of each column, selected "
-        "without a test.",
+        f"{facts.intervals}. Bold: best of each column, selected without a test.",
         metrics,
     )
     note = (
@@ -169,7 +168,7 @@ def _ranking_parts(facts: StudyFacts) -> list[Part]:
     found = {name: _rank(facts.predictions[name]) for name in (*facts.ranked, MAJORITY)}
     words = "; ".join(f"{name} {cells[0].text}" for name, cells in found.items())
     caption = f"ROC and precision-recall curves of {positive}. Dashed: .5 and the class share."
-    note = "95 % jackknife intervals over speakers, of utterances pooled over folds."
+    note = f"Areas of utterances pooled over folds, {facts.intervals}."
     if len(facts.folds) > 1:
         note += (
             " majority has the area of the class shares of the training rows alone. Holding "
@@ -272,7 +271,7 @@ def _seeds_section(facts: StudyFacts) -> Section:
     ]
     table = Table.of(
         "seeds",
-        f"{title} over {n_seeds} seeds of the searches, with 95 % intervals over speakers.",
+        f"{title} over {n_seeds} seeds of the searches, {facts.intervals}.",
         ["system", "first seed", "mean over seeds", "SD over seeds", "ensemble"],
         rows,
     )
@@ -322,7 +321,7 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
             columns += zip(*cells, strict=True)
     table = Table.of(
         "planned",
-        "Planned comparisons: differences with 95 % intervals over speakers.",
+        f"Planned comparisons: differences {facts.intervals}.",
         header,
         [row for row in zip(*columns, strict=True) if any(row[1:])],
         note="Bold: a difference was shown (adjusted p at most .05). A dash: not planned.",
