@@ -251,3 +251,28 @@ def test_speakers_that_share_the_highest_score_are_counted(make_facts):
 
     lowest = facts.tested_speakers[0]
     assert lead == f"F1-micro of audio: from 0.250 ({lowest}) to 0.750 (2 speakers)."
+
+
+@pytest.mark.parametrize("other", ["mean", "value"])
+@pytest.mark.parametrize("statistic", ["tfidf", "hashing", "value"])
+def test_the_protocol_describes_the_features_of_every_modality(facts, statistic, other):
+    modalities = {name: dict(each) for name, each in facts.data["modalities"].items()}
+    for name, kind in (("text", statistic), ("audio", other)):
+        modalities[name]["statistics"] = [kind]
+        modalities[name]["frames"] = modalities[name]["frames"] if kind == "mean" else None
+    data = dict(facts.data) | {"modalities": modalities}
+
+    described = section(dataclasses.replace(facts, data=data), "protocol")
+    text = described.parts[0].text
+
+    unchanged = [name for name in modalities if modalities[name]["statistics"] == ["value"]]
+    for sentence, holds in {
+        "pooled over time into functionals: audio (12 dimensions, 1 statistic).": other
+        == "mean",
+        f"The features of {' and '.join(unchanged)} have no time axis": bool(unchanged),
+        "The transcripts of text became hashed n-grams, without a fit.": statistic == "hashing",
+        "fitted again within each training set, inner or outer": statistic == "tfidf",
+        "in systems with text, from the rows of each training set.": statistic == "tfidf",
+    }.items():
+        assert (sentence in text) == holds
+    assert ("used unchanged" in text) == bool(unchanged)
