@@ -276,3 +276,26 @@ def test_the_protocol_describes_the_features_of_every_modality(facts, statistic,
     }.items():
         assert (sentence in text) == holds
     assert ("used unchanged" in text) == bool(unchanged)
+
+
+def test_best_single_is_planned_where_it_was_compared(make_facts):
+    facts = make_facts()
+    unfinished = dataclasses.replace(
+        facts,
+        comparisons=[p for p in facts.comparisons if "best-single" not in {p.a, p.b}],
+    )
+
+    for study, compared in ((facts, True), (unfinished, False)):
+        text = section(study, "comparisons").parts[0].text
+        assert ("of each fusion from best-single" in text) == compared
+
+
+@pytest.mark.parametrize("metric", ["f1_micro", "log_loss"])
+def test_inner_scores_are_not_compared_with_outer_ones(make_facts, metric):
+    facts = make_facts(metric=metric)
+    report = summarise_study(facts)
+    figure = next(p for p in report.parts() if isinstance(p, Figure) and p.stem == "search")
+
+    for text in (figure.caption, tables(facts)["choices"].note):
+        assert "cannot be compared with the scores above." in text
+        assert "optimistic" not in text

@@ -297,10 +297,11 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
     if not planned:
         return []
     shown = sum(pair.shows_difference for pair in planned)
+    with_best = any(BEST_SINGLE in (pair.a, pair.b) for pair in planned)
     text = (
         f"{shown} of {count_words(len(planned), 'planned comparison')} show a difference: of "
         "each modality and fusion from the better baseline and from its logistic regression"
-        f"{', and of each fusion from best-single' if facts.fused else ''}. The p values are "
+        f"{', and of each fusion from best-single' if with_best else ''}. The p values are "
         "adjusted over these comparisons alone."
     )
     chosen = {frozenset((pair.a, pair.b)) for pair in planned}
