@@ -86,7 +86,7 @@ def test_three_numbers_of_the_first_modality_and_its_lead_over_the_second():
         "points [+9.0, +11.0]."
     )
     assert pairs.text == (
-        "a and b gain less together than separately (they overlap, or one dilutes the other): "
+        "a and b gain less together than separately (overlap, or one dilutes the other): "
         "their interaction is -15.0 points [-16.0, -14.0]."
     )
 
@@ -111,7 +111,7 @@ def test_numbers_of_a_loss_are_shown_as_gains():
 
     assert lead.text.startswith("a has the largest Shapley value in early fusion: +0.225 [+0.2")
     assert "The difference from b is +0.100 [+0.090, +0.110]." in lead.text
-    assert "gain less together than separately (they overlap, or" in pairs.text
+    assert "gain less together than separately (overlap, or" in pairs.text
 
 
 def test_few_speakers_give_no_intervals_and_no_claims():

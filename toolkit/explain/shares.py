@@ -393,9 +393,9 @@ class Attribution:
     """A study's attribution of its predictions to modalities.
 
     ``system`` is that of all modalities (``early``), or the only one; ``importance`` and
-    ``players`` are of it alone. ``linear`` is empty without linear parts. The mappings have
-    the name of every explained system; totals hold one row per tested utterance. Labels were
-    permuted ``n_permuted`` times.
+    ``players`` are of it alone, as the ``n_permuted`` permutations of labels are. ``linear`` is
+    empty without linear parts. The mappings have the name of every explained system; totals
+    hold one row per tested utterance.
     """
 
     system: str

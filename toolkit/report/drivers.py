@@ -83,12 +83,13 @@ def _family_lead(attribution: Attribution, families: list[ShareRecord]) -> list[
             if r.low is not None and r.permuted_high is not None and r.low > r.permuted_high
         ]
         if above:
-            found = f"Larger than under permuted labels (in brackets): {join_names(above)}."
+            texts.append(
+                f"Larger than under permuted labels (in brackets): {join_names(above)}."
+            )
         elif families[0].low is None:
-            found = "Fewer than five speakers: not compared with permuted labels."
+            texts.append("Fewer than five speakers: not compared with permuted labels.")
         else:
-            found = "No share is shown to be larger than under permuted labels."
-        texts.append(found)
+            texts.append("No share is shown to be larger than under permuted labels.")
     for r in attribution.linear:
         if (r.system, r.modality) == (attribution.system, ""):
             share = Cell.of_score(r.share, r.low, r.high).text

@@ -15,17 +15,12 @@ from toolkit.report.document import (
     format_p,
     render_template,
 )
-from toolkit.report.figures import BLUE, VERMILION, make_axes, set_texts, shorten
+from toolkit.report.figures import BLUE, VERMILION, figure_style, make_axes, set_texts, shorten
 from toolkit.validation import METRICS
 from toolkit.validation.comparison import ALPHA
 from toolkit.validation.fixed import N_PROBE_DRAWS, PremiumScore, ProbeScore, Projection
 from toolkit.validation.leakage import N_PREMIUM_SEEDS, N_ROW_DRAWS
 
-_STYLE: Final[dict[Any, Any]] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 8,
-}
 _PERSON, _CHANCE_COLOR = "#999999", "#555555"
 _WIDTH: Final = 5.6  # inches: what three pairs need
 
@@ -65,13 +60,7 @@ def _premiums(found: Mapping[str, PremiumScore]) -> list[str]:
 
 
 def _name_split(split: str) -> str:
-    """Name a split in a sentence.
-
-    Examples
-    --------
-    >>> _name_split("speaker, partner left out")
-    'leave-one-speaker-out (partner left out)'
-    """
+    """Name a split in a sentence, such as "leave-one-speaker-out (partner left out)"."""
     if "leaking" in split:
         return split
     group, _, besides = split.partition(", ")
@@ -203,7 +192,7 @@ def _describe_probe(probe: ProbeScore) -> str:
     )
 
 
-@mpl.rc_context(_STYLE)
+@figure_style()
 def plot_space(projection: Projection, classes: Sequence[str], modality: str) -> Axes:
     """Draw both projections, coloured by class and by person; give the first axes."""
     people, counts = np.unique(projection.speakers, return_counts=True)
@@ -231,7 +220,6 @@ def plot_space(projection: Projection, classes: Sequence[str], modality: str) ->
             ax.scatter(x, y, s=6, color=color, alpha=0.7, linewidths=0, label=" ")
         ax.set(xlabel=names[0], ylabel=names[1])
         ax.set_title(f"{title}, by {kind}", fontsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
         if points is projection.pca:
             legend = ax.legend(fontsize=6, frameon=False, markerscale=2)
             set_texts(legend, [shorten(label) for label in labels])
@@ -241,7 +229,7 @@ def plot_space(projection: Projection, classes: Sequence[str], modality: str) ->
     return axes[0]
 
 
-@mpl.rc_context(_STYLE)
+@figure_style()
 def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
     """Draw the pairs of splits: a line per speaker, and points of all utterances together.
 
@@ -288,7 +276,6 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
     ax.set_xticks(ticks, names, fontsize=7)
     ax.set_xlim(-0.8, ticks[-1] + 0.8)
     ax.set_ylabel(METRICS[premiums[0].metric].title)
-    ax.spines[["top", "right"]].set_visible(False)
     legend = (
         f"{modality}: thin lines are speakers, filled points all utterances, lines through "
         "them 95 % over speakers. Hollow points: rows of the features permuted."

@@ -145,11 +145,7 @@ def _describe_pairs(facts: StudyFacts, attribution: Attribution) -> str:
         does = "more together than separately"
         if low <= 0:
             noise = any(_lacks_gain(attribution, m, "alone") for m in record.players.split("+"))
-            why = (
-                "one may dilute the other"
-                if noise
-                else "they overlap, or one dilutes the other"
-            )
+            why = "one may dilute the other" if noise else "overlap, or one dilutes the other"
             does = f"less together than separately ({why})"
         pair, gain = record.players.replace("+", " and "), _write_gain(facts, record)
         texts.append(f"{pair} gain {does}: their interaction is {gain}.")
@@ -400,8 +396,8 @@ def _compare_order(attribution: Attribution, order: list[str], reason: str) -> s
     first, then = order[0], ", then ".join(order[1:])
     if ranked == order:
         return f"The order is that of the Shapley values: {first} first, then {then}."
-    text = f"The order, {first} first, then {then}, differs from that of the Shapley values "
-    text += f"({', '.join(ranked)}). {reason}"
-    if values[0].game == "refit":
-        return text
-    return f"{text} The Shapley values are of late fusion, this order of {attribution.system}."
+    late = f" The Shapley values are of late fusion, this order of {attribution.system}."
+    return (
+        f"The order, {first} first, then {then}, differs from that of the Shapley values "
+        f"({', '.join(ranked)}). {reason}{late if values[0].game != 'refit' else ''}"
+    )
