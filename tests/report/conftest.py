@@ -178,7 +178,10 @@ def make_facts(
         "near_other_speaker": None,
         "near_cosine": 0.99,
     }
+    # Without sessions held out, each shared session is on both sides.
+    known = first.sessions is not None and outer != "session"
     return StudyFacts(
+        n_known_session=len(first) if known else 0,
         data={
             "name": "feelings",
             "corpus": "iemocap",

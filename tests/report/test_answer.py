@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from toolkit.report.answer import _gain, summary_section
+from toolkit.report.answer import _gain, _scores_figure, summary_section
 from toolkit.report.document import Figure
 
 
@@ -284,3 +284,14 @@ def test_the_summary_has_one_figure_with_every_system_in_words(facts):
     assert [figure.stem for figure in figures] == ["scores"]
     for system in facts.systems:
         assert f"{system} {facts.score(system).value:.3f}" in figures[0].alt
+
+
+@pytest.mark.parametrize("metric", ["f1_micro", "uar"])
+def test_diamonds_are_explained_where_a_published_score_is_drawn(facts, metric):
+    one = {"system": "X", "metric": metric, "value": 0.512, "protocol": "p", "source": "s"}
+    options = dict(facts.options) | {"published": [one]}
+
+    figure = _scores_figure(dataclasses.replace(facts, options=options))
+
+    assert ("Diamonds: published" in figure.caption) == (metric == "f1_micro")
+    assert ("X 0.512 (published, p)" in figure.alt) == (metric == "f1_micro")

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from toolkit.models import SPACES
+from toolkit.report import summarise_study
 from toolkit.report.answer import caveats_section
 from toolkit.report.performance import _describe_data
 from toolkit.report.protocol import closing_sections
+from toolkit.validation import score_predictions
 
 
 def caveats(facts):
@@ -52,11 +54,38 @@ def test_nothing_is_said_without_a_reason(make_facts, make_search):
     assert "leave out the variance over training sets" in named
 
 
-def test_few_speakers_and_undecidable_tests_are_said(make_facts):
-    named = caveats(make_facts(n_speakers=4))
+@pytest.mark.parametrize(
+    ("n", "counted", "intervals"),
+    [
+        (1, "Only 1 speaker was tested", "there are no intervals"),
+        (4, "Only 4 speakers were tested", "there are no intervals"),
+        (8, "Only 8 speakers were tested", "intervals are wide"),
+    ],
+)
+def test_few_speakers_and_undecidable_tests_are_said(make_facts, n, counted, intervals):
+    named = caveats(make_facts(n_speakers=n))
 
-    assert "Only 4 speakers were tested" in named
-    assert "No comparison is decidable" in named
+    assert f"{counted}: {intervals} and tests have little power." in named
+    assert ("No comparison is decidable" in named) == (n < 6)
+    # A test that cannot show a difference shows none too many.
+    assert ("Tests then show too many differences" in named) == (n == 8 and "S00 has" in named)
+
+
+@pytest.mark.parametrize("n_speakers", [4, 10])
+def test_intervals_are_mentioned_where_they_are(make_facts, n_speakers):
+    facts = make_facts(n_speakers=n_speakers)
+    shown = {facts.score(name).low is not None for name in facts.predictions}
+
+    report = summarise_study(facts)
+
+    assert shown == {n_speakers > 4}
+    captions = [part.caption for part in report.parts() if hasattr(part, "caption")]
+    text = " ".join(
+        [*captions, *(part.text for part in report.parts() if hasattr(part, "text"))]
+    )
+    assert ("with 95 % intervals over speakers" in text) == (n_speakers > 4)
+    assert ("Intervals are 95 % delete-one-speaker" in text) == (n_speakers > 4)
+    assert ("without intervals (below five speakers)" in text) == (n_speakers < 5)
 
 
 def test_a_system_that_was_not_shown_to_beat_the_baseline_is_named(make_facts):
@@ -92,14 +121,25 @@ def test_a_perfect_score_is_a_reason_to_look_for_labels_in_the_features(make_fac
     facts = make_facts(skills=(("text", 0.9),), fused=())
     perfect = dataclasses.replace(facts.score("text-logistic"), value=1.0)
     scores = [perfect if s == facts.score("text-logistic") else s for s in facts.scores]
-    warning = (
-        "Perfect score of text-logistic. This is rare: check for labels in the features. "
-        "Scores without any error have no spread over speakers, so the interval is an exact "
-        "binomial bound"
-    )
+    warning = "Perfect score of text-logistic. This is rare: check for labels in the features."
 
     assert warning in caveats(dataclasses.replace(facts, scores=scores))
     assert "Perfect score" not in caveats(facts)
+
+
+@pytest.mark.parametrize("n_speakers", [4, 6])
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_interval_that_is_a_bound_is_explained(make_facts, n_speakers, value):
+    facts = make_facts(n_speakers=n_speakers)
+    text = facts.predictions["text"]
+    y_pred = text.labels if value else (text.labels + 1) % 4
+    exact = dataclasses.replace(text, y_pred=y_pred, proba=np.eye(4)[y_pred])
+    scores = [*facts.scores, *score_predictions(exact)]
+    explained = "A score of exactly 0 or 1 has no spread over speakers."
+
+    assert (explained in caveats(dataclasses.replace(facts, scores=scores))) == (n_speakers > 4)
+    plain = [s for s in facts.scores if s.value not in {0, 1}]
+    assert explained not in caveats(dataclasses.replace(facts, scores=plain))
 
 
 def test_one_label_per_person_is_a_caveat(facts):
@@ -123,9 +163,19 @@ def test_a_class_without_test_rows_is_named_with_its_folds(facts):
 
 
 def test_a_class_without_training_rows_is_named_with_its_folds(facts):
-    named = caveats(with_records(facts, absent_classes=["anger"]))
+    changed = with_records(facts, absent_classes=["anger"])
+    named = caveats(changed)
 
-    assert "No utterance of anger was left to train on in folds 00 and 03" in named
+    assert "text: no utterance of anger was left to train on in folds 00 and 03;" in named
+    assert named.count("was left to train on") == 1
+    changed.params["audio"]["03"]["record"] = changed.params["text"]["03"]["record"]
+    named = caveats(changed)
+    assert "text: no utterance of anger was left to train on in folds 00 and 03;" in named
+    assert "audio: no utterance of anger was left to train on in fold 03;" in named
+    changed.params["audio"]["00"]["record"] = changed.params["text"]["03"]["record"]
+    assert "audio and text: no utterance of anger was left to train on in folds" in caveats(
+        changed
+    )
 
 
 def test_random_oversampling_in_place_of_smote_is_said(facts):
@@ -198,28 +248,18 @@ def test_rounds_at_their_limit_are_named(make_facts, make_search, quick, limit):
 
     assert (
         f"Boosting stopped at the {limit} of 200 rounds: audio in 10 of 10 folds and text in "
-        "10 of 10 folds. More rounds may score higher." in caveats(facts)
+        "10 of 10 folds. More rounds may do better." in caveats(facts)
     )
 
 
-def test_partners_in_training_are_said_where_sessions_are_not_held_out(make_facts):
-    assert "dialogue partner" in caveats(make_facts())
-    assert "dialogue partner" not in caveats(make_facts(outer="session"))
-    assert "dialogue partner" not in caveats(make_facts(sessions=False))
+@pytest.mark.parametrize("outer", ["speaker", "5", "split", "speaker+content"])
+def test_partners_in_training_are_said_where_sessions_are_not_held_out(make_facts, outer):
+    facts = dataclasses.replace(make_facts(outer=outer), n_known_session=40)
+    said = "The session of 40 (10 %) tested utterances is in the training data, too."
 
-
-@pytest.mark.parametrize("session", ["speech", None], ids=["one session", "own sessions"])
-def test_sessions_without_a_partner_are_no_caveat(make_facts, session):
-    facts = make_facts()
-    tables = {
-        name: dataclasses.replace(
-            table,
-            sessions=table.speakers if session is None else np.full(len(table), session),
-        )
-        for name, table in facts.predictions.items()
-    }
-
-    assert "dialogue partner" not in caveats(dataclasses.replace(facts, predictions=tables))
+    assert said in caveats(facts)
+    assert ("--outer session holds out both." in caveats(facts)) == (outer != "split")
+    assert "dialogue partner" not in caveats(dataclasses.replace(facts, n_known_session=0))
 
 
 def test_models_without_contributions_are_named(facts):
@@ -245,7 +285,10 @@ def test_every_system_with_uncalibrated_probabilities_is_named(facts, system):
     ]
     facts = dataclasses.replace(facts, scores=scores)
 
-    assert f"The probabilities of {system} are not calibrated" in caveats(facts)
+    assert (
+        f"The calibration error of {system} is larger than chance explains among independent "
+        "utterances (p unadjusted)."
+    ) in caveats(facts)
 
 
 def test_a_better_logistic_regression_is_said(facts):
@@ -259,10 +302,42 @@ def test_a_better_logistic_regression_is_said(facts):
     named = caveats(dataclasses.replace(facts, scores=scores))
 
     assert (
-        "A logistic regression on the same features scores higher, so the trees do not explain "
+        "A logistic regression on the same features does better, so the trees do not explain "
         f"the score of text (0.990 against {facts.score('text').value:.3f}; " in named
     )
     assert "audio (" not in named.partition("A logistic regression")[2].partition("\n")[0]
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier", "f1_macro"])
+def test_no_caveat_calls_a_lower_loss_a_higher_score(make_facts, make_search, metric):
+    facts = make_facts(
+        skills=(("text", 0.1),),
+        fused=(),
+        metric=metric,
+        searches=lambda seed: dataclasses.replace(make_search(seed), n_rounds=200),
+    )
+    value = 1.0 if facts.sign > 0 else 0.0
+    scores = [
+        dataclasses.replace(s, value=value)
+        if (s.system, s.metric, s.scope) == ("text-logistic", metric, "all")
+        else s
+        for s in facts.scores
+    ]
+
+    named = caveats(dataclasses.replace(facts, scores=scores))
+
+    assert "A logistic regression on the same features does better" in named
+    assert "More rounds may do better." in named
+    assert "higher" not in named
+
+
+@pytest.mark.parametrize(("trials", "few"), [(1, True), (4, True), (5, False)])
+def test_few_trials_are_called_few(facts, trials, few):
+    options = dict(facts.options) | {"trials": trials}
+    named = caveats(dataclasses.replace(facts, options=options))
+
+    assert ("per search: few hyperparameters were tried." in named) == few
+    assert "defaults" not in named
 
 
 def test_missing_rows_and_unfinished_systems_are_said(make_facts):
@@ -324,7 +399,6 @@ def test_a_protocol_with_held_out_content_is_described(facts):
     ) in text
     assert "inner folds grouped by session and content" in text
     assert "an utterance of a held-out session or content was used" in text
-    assert "dialogue partner" not in caveats(changed)
     assert _describe_data(changed).endswith(
         "one session held out at a time, and one of 3 parts of the content"
     )

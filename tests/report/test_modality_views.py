@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose
 
 from toolkit.explain import ShareRecord
 from toolkit.explain.shapley import GameRecord, PermutationRecord
-from toolkit.explain.shares import Attribution, PlayerRecord
-from toolkit.report.document import Fold
+from toolkit.explain.shares import Attribution, LinearRecord, PlayerRecord
+from toolkit.report.document import Fold, count_words
+from toolkit.report.drivers import _families_table
 from toolkit.report.modality_views import (
     _compare_values,
     _describe_pairs,
@@ -85,8 +86,8 @@ def test_three_numbers_of_the_first_modality_and_its_lead_over_the_second():
         "points [+9.0, +11.0]."
     )
     assert pairs.text == (
-        "a and b carry partly the same information: their interaction is -15.0 points [-16.0, "
-        "-14.0]."
+        "a and b gain less together than separately (overlap, or one dilutes the other): "
+        "their interaction is -15.0 points [-16.0, -14.0]."
     )
 
 
@@ -110,7 +111,7 @@ def test_numbers_of_a_loss_are_shown_as_gains():
 
     assert lead.text.startswith("a has the largest Shapley value in early fusion: +0.225 [+0.2")
     assert "The difference from b is +0.100 [+0.090, +0.110]." in lead.text
-    assert "carry partly the same information" in pairs.text
+    assert "gain less together than separately (overlap, or" in pairs.text
 
 
 def test_few_speakers_give_no_intervals_and_no_claims():
@@ -176,9 +177,9 @@ def test_values_are_compared_by_the_interval_of_their_difference(
 @pytest.mark.parametrize(
     ("metric", "value", "half", "expected"),
     [
-        ("f1_micro", -0.1, 0.05, "a and b carry partly the same information"),
-        ("f1_micro", 0.1, 0.05, "a and b work better together than separately"),
-        ("log_loss", 0.1, 0.05, "a and b carry partly the same information"),
+        ("f1_micro", -0.1, 0.05, "a and b gain less together than"),
+        ("f1_micro", 0.1, 0.05, "a and b gain more together than separately"),
+        ("log_loss", 0.1, 0.05, "a and b gain less together than"),
         ("f1_micro", -0.1, 0.1, "No two modalities are shown"),
         ("f1_micro", 0.1, 0.2, "No two modalities are shown"),
     ],
@@ -196,7 +197,13 @@ def test_the_largest_interactions_are_named_and_the_others_counted():
 
     text = _describe_pairs(make_facts(), make_attribution(pairs))
 
-    assert [f"a and {k} carry" in text for k in range(1, 6)] == [False, False, True, True, True]
+    assert [f"a and {k} gain less" in text for k in range(1, 6)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert text.endswith(
         " 2 more pairs: see below. The intervals are not adjusted for the number of pairs, 5."
     )
@@ -208,7 +215,56 @@ def test_only_pairs_of_the_first_game_are_named():
         make_game("interaction", "a+b", -0.2, game="late-soft"),
     ]
 
-    assert _describe_pairs(make_facts(), make_attribution(pairs)).startswith("No two")
+    text = _describe_pairs(make_facts(), make_attribution(pairs))
+
+    assert text == (
+        "No two modalities are shown to gain more or less together than separately: in early "
+        "fusion, fitted again for every set of modalities, every interval of an interaction "
+        "includes 0."
+    )
+
+
+@pytest.mark.parametrize(("half", "noise"), [(0.05, False), (0.2, True), (0.3, True)])
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_no_overlap_is_claimed_of_a_modality_without_a_shown_gain_alone(which, half, noise):
+    games = [
+        make_game("alone", r.players, 0.2, half if r.players == which else 0.01)
+        if r.kind == "alone"
+        else r
+        for r in GAMES
+    ]
+
+    text = _describe_pairs(make_facts(), make_attribution(games))
+
+    assert ("(one may dilute the other)" in text) is noise
+    assert ("overlap" in text) is not noise
+    assert "information" not in text
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_number_of_permutations_is_the_computed_one(n):
+    shares = [make_share("a", 0.7, permuted=0.5), make_share("b", 0.3, permuted=0.5)]
+    attribution = replace(make_attribution(GAMES, shares), n_permuted=n)
+    families = [replace(share, level="family", part="level") for share in shares]
+    attribution = replace(attribution, shares=[*shares, *families])
+
+    assert (
+        f"speakers, mean of {count_words(n, 'run')}."
+        in _shares_table(make_facts(), attribution).note
+    )
+    note = _families_table(attribution, families).note
+    assert f"mean share of {count_words(n, 'fit')} to labels" in note
+
+
+def test_the_linear_part_is_explained_and_belongs_to_the_models():
+    shares = [make_share("a", 0.7), make_share("b", 0.3)]
+    plain = make_attribution(GAMES, shares)
+    linear = replace(plain, linear=[LinearRecord("early", "a", 0.4, 0.3, 0.5)])
+    words = "Linear part: its share of the modality's contributions, trees the rest."
+
+    assert words in _shares_table(make_facts(), linear).note
+    assert words not in _shares_table(make_facts(), plain).note
+    assert "in the models of early" in _players_table(plain).caption
 
 
 def test_without_early_fusion_the_late_games_are_shown_and_no_shares(facts):
@@ -241,7 +297,10 @@ def test_an_order_unlike_that_of_the_shapley_values_has_a_reason():
     # An order that lacks a modality is not compared.
     assert "order" not in _players_table(unlike).note.lower()
     late = replace(unlike, games=[replace(r, game="late-soft") for r in GAMES])
-    assert "They are of late fusion." in _shares_table(make_facts(), late).note
+    words = "The Shapley values are of late fusion, this order of early."
+    for table in (_shares_table, _permutation_table):
+        assert words in table(make_facts(), late).note
+        assert words not in table(make_facts(), unlike).note
 
 
 def test_an_order_like_that_of_the_shapley_values_has_one_sentence():

@@ -126,11 +126,52 @@ def test_two_classes_have_curves_and_areas(make_facts):
     assert stems == ["roc"]
     assert "roc" in {stem for stem, _ in draw_figures(facts)}
     assert table.rows[0][0].text == "early"
-    assert len(table.rows) == 5
+    assert len(table.rows) == 5 + 1
+    assert table.rows[-1][0].text == "majority"
     for row in table.rows:
         assert row[1].value == pytest.approx(count_pairs(facts.predictions[row[0].text]))
         assert row[1].text.endswith("]")
     assert "angry" in table.caption
+
+
+def test_no_curve_is_compared_with_chance_where_people_are_held_out(make_facts):
+    facts = make_facts(classes=("calm", "angry"))
+    majority = facts.predictions["majority"]
+    labels = majority.folds % 2  # one label per person
+    shares = np.array([labels[majority.folds != fold].mean() for fold in majority.folds])
+    proba = np.column_stack([1 - shares, shares])
+    priors = dataclasses.replace(majority, labels=labels, proba=proba, y_pred=proba.argmax(1))
+    held_out = dataclasses.replace(
+        facts, predictions=dict(facts.predictions) | {"majority": priors}
+    )
+
+    area = tables(held_out)["areas"].rows[-1][1]
+
+    assert area.value == count_pairs(priors) == 0
+    [figure] = [part for part in section(facts, "scores").parts if isinstance(part, Figure)]
+    assert "chance" not in figure.caption
+    assert "Dashed: .5 and the class share." in figure.caption
+    pushed = "Holding people out pushes it below .5"
+    assert pushed in tables(facts)["areas"].note
+    assert (
+        pushed not in tables(make_facts(classes=("calm", "angry"), one_fold=True))["areas"].note
+    )
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_areas_of_one_tested_class_are_dashes_and_have_no_curve(make_facts, code):
+    facts = make_facts(classes=("calm", "angry"))
+    tested = {
+        name: dataclasses.replace(table, labels=np.full(len(table), code))
+        for name, table in facts.predictions.items()
+    }
+    facts = dataclasses.replace(facts, predictions=tested)
+
+    cells = [row[1:] for row in tables(facts)["areas"].rows]
+
+    assert {cell.text for row in cells for cell in row} == {"\N{EN DASH}"}
+    assert "roc" not in {stem for stem, _ in draw_figures(facts)}
+    assert not any(isinstance(part, Figure) for part in section(facts, "scores").parts)
 
 
 def test_more_classes_have_no_areas(facts):
@@ -210,3 +251,51 @@ def test_speakers_that_share_the_highest_score_are_counted(make_facts):
 
     lowest = facts.tested_speakers[0]
     assert lead == f"F1-micro of audio: from 0.250 ({lowest}) to 0.750 (2 speakers)."
+
+
+@pytest.mark.parametrize("other", ["mean", "value"])
+@pytest.mark.parametrize("statistic", ["tfidf", "hashing", "value"])
+def test_the_protocol_describes_the_features_of_every_modality(facts, statistic, other):
+    modalities = {name: dict(each) for name, each in facts.data["modalities"].items()}
+    for name, kind in (("text", statistic), ("audio", other)):
+        modalities[name]["statistics"] = [kind]
+        modalities[name]["frames"] = modalities[name]["frames"] if kind == "mean" else None
+    data = dict(facts.data) | {"modalities": modalities}
+
+    described = section(dataclasses.replace(facts, data=data), "protocol")
+    text = described.parts[0].text
+
+    unchanged = [name for name in modalities if modalities[name]["statistics"] == ["value"]]
+    for sentence, holds in {
+        "pooled over time into functionals: audio (12 dimensions, 1 statistic).": other
+        == "mean",
+        f"The features of {' and '.join(unchanged)} have no time axis": bool(unchanged),
+        "The transcripts of text became hashed n-grams, without a fit.": statistic == "hashing",
+        "fitted again within each training set, inner or outer": statistic == "tfidf",
+        "in systems with text, from the rows of each training set.": statistic == "tfidf",
+    }.items():
+        assert (sentence in text) == holds
+    assert ("used unchanged" in text) == bool(unchanged)
+
+
+def test_best_single_is_planned_where_it_was_compared(make_facts):
+    facts = make_facts()
+    unfinished = dataclasses.replace(
+        facts,
+        comparisons=[p for p in facts.comparisons if "best-single" not in {p.a, p.b}],
+    )
+
+    for study, compared in ((facts, True), (unfinished, False)):
+        text = section(study, "comparisons").parts[0].text
+        assert ("of each fusion from best-single" in text) == compared
+
+
+@pytest.mark.parametrize("metric", ["f1_micro", "log_loss"])
+def test_inner_scores_are_not_compared_with_outer_ones(make_facts, metric):
+    facts = make_facts(metric=metric)
+    report = summarise_study(facts)
+    figure = next(p for p in report.parts() if isinstance(p, Figure) and p.stem == "search")
+
+    for text in (figure.caption, tables(facts)["choices"].note):
+        assert "cannot be compared with the scores above." in text
+        assert "optimistic" not in text

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from toolkit.explain import ShareRecord
 from toolkit.explain.shares import OTHERS, LinearRecord, Sample
+from toolkit.fusion.inputs import MAX_MODALITIES
 from toolkit.report import shap_figures
-from toolkit.report.drivers import _family_lead
+from toolkit.report.drivers import _family_lead, _feature_figures
 from toolkit.report.facts import name_feature
 from toolkit.report.figures import render_figure
 from toolkit.report.shap_figures import (
@@ -16,6 +18,7 @@ from toolkit.report.shap_figures import (
     _plot_bar,
     _plot_beeswarm,
     _plot_heatmap,
+    _plot_speakers,
     _plot_waterfall,
 )
 
@@ -171,7 +174,66 @@ def test_a_share_within_the_permuted_ones_is_not_named_as_larger():
         SimpleNamespace(system="early", linear=[]), [make_family("level", 0.6, 0.44, 0.4)] * 2
     )
 
-    assert paragraph.text.endswith("No share is larger than under permuted labels.")
+    assert paragraph.text.endswith("No share is shown to be larger than under permuted labels.")
+
+
+def test_shares_without_intervals_are_not_compared():
+    family = make_family("level", 0.6, None, 0.4)
+
+    (paragraph,) = _family_lead(SimpleNamespace(system="early", linear=[]), [family] * 2)
+
+    assert paragraph.text.endswith(
+        "Fewer than five speakers: not compared with permuted labels."
+    )
+
+
+def test_every_larger_share_is_listed():
+    families = [make_family(f"part{k}", 0.2, 0.19, 0.1) for k in range(5)]
+
+    (paragraph,) = _family_lead(SimpleNamespace(system="early", linear=[]), families)
+
+    larger = paragraph.text.partition("(in brackets): ")[2]
+    assert all(f"audio part{k} (0.100)" in larger for k in range(5))
+
+
+def test_words_of_the_figures_rank_centred_values_as_the_figures_do(facts):
+    names = ("text__value__0000", "text__value__0001", OTHERS)
+    contributions = np.zeros((3, 4, 3))
+    contributions[:, :, 0] = 9  # the same for every class: no difference between classes
+    contributions[:, 1, 1] = 1
+    sample = Sample(names, contributions, np.zeros((3, 3)), np.zeros((3, 4)))
+    attribution = SimpleNamespace(
+        system="text",
+        samples={"text": sample},
+        totals={"text": SimpleNamespace(trained=np.ones((3, 4), dtype=bool))},
+    )
+
+    bar, *others = _feature_figures(facts, attribution)
+
+    first, second = (name_feature(facts, name) for name in names[:2])
+    assert bar.alt == f"The features with the largest SHAP values: {second}; {first}."
+    for figure in others[:4]:
+        assert figure.alt.endswith(f"largest on average {second}.")
+
+
+def test_every_modality_is_drawn_by_speaker(facts):
+    modalities = [f"m{k}" for k in range(MAX_MODALITIES)]
+    shares = [
+        ShareRecord(
+            *("early", "modality", name, "", "all", speaker, "", 9),
+            *(1 / 8, 0.1, 0.2, None, None, None, 0.5, None, 0.1),
+        )
+        for name in modalities
+        for speaker in ("", *facts.tested_speakers)
+    ]
+    attribution = SimpleNamespace(system="early", modalities=modalities, shares=shares)
+
+    axes = _plot_speakers(facts, attribution)
+
+    drawn = [line for line in axes.lines if line.get_marker() != "None"]
+    assert [line.get_label() for line in drawn] == modalities
+    looks = {(line.get_color(), line.get_marker()) for line in drawn}
+    assert len(looks) == MAX_MODALITIES
 
 
 def test_a_single_family_and_trees_alone_have_no_sentence():

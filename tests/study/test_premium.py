@@ -111,26 +111,28 @@ def test_a_premium_is_claimed_only_where_its_test_shows_it(result):
     negative = state(result.scores, "speaker premium", value=-0.1, p_adjusted=0.05)[0]
     not_shown = state(result.scores, "speaker premium", p_adjusted=0.051)[0]
 
-    pair = "than leave-one-speaker-out in F1-micro (speaker premium"
-    assert f"random-10 (leaking) scores higher {pair} +0.100 [" in shown
-    assert f"random-10 (leaking) scores lower {pair} -0.100 [" in negative
-    assert "no speaker premium was shown in F1-micro between" in not_shown
-    assert "adjusted p = .0510" in not_shown
-    for sentence in (shown, not_shown):
-        assert "worth" not in sentence
-    assert "Its training rows hold other utterances of the tested speaker" in shown
-    assert "Its training rows" not in not_shown
-
-
-def test_of_a_loss_the_lower_one_scores_better(result):
-    losses = [replace(s, metric="log_loss") for s in result.scores]
-
-    shown = state(losses, "partner premium", value=0.1, p_adjusted=0.01)[2]
-
-    assert (
-        "leave-one-speaker-out (another left out) scores better than leave-one-speaker-out "
-        "(partner left out) in Log-loss"
-    ) in shown
+    real, permuted = (
+        next(
+            s.value
+            for s in result.scores
+            if s.quantity == f"speaker difference{end}" and not s.group
+        )
+        for end in ("", ", rows permuted")
+    )
+    both = (
+        "text: the gain of random-10 (leaking) over leave-one-speaker-out in F1-micro is "
+        f"{real:+.3f}, and {permuted:+.3f} on permuted rows, which hold no information."
+    )
+    for sentence in (shown, negative, not_shown):
+        assert sentence.startswith(both)
+        assert " scores " not in sentence
+    more = "The gain is 0.100 {} than on permuted rows (speaker premium {}0.100 ["
+    assert more.format("larger", "+") in shown
+    assert more.format("smaller", "-") in negative
+    assert "No speaker premium was shown (" in not_shown
+    assert "adjusted p = .0510)." in not_shown
+    assert "training rows of random-10 (leaking) hold other utterances of the tested" in shown
+    assert "training rows" not in not_shown
 
 
 def test_the_content_premium_is_described_where_it_was_measured(result):
@@ -143,25 +145,16 @@ def test_the_content_premium_is_described_where_it_was_measured(result):
     shown = state(scores, "content premium", value=0.1, p_adjusted=0.01)[2]
 
     assert (
-        "Its training rows hold the scripts or sentences of the tested utterances, by other"
+        "left out) hold the scripts or sentences of the tested utterances, by other speakers."
     ) in shown
     about = "leaves out the part of the content that holds the tested utterances"
-    assert about in format_premium(scores, gaps=(), generated=True)
-    assert about not in format_premium(result.scores, gaps=(), generated=True)
-
-
-def test_both_parts_of_a_premium_stand_in_its_sentence(result):
-    scores = [
-        replace(s, value=0.187 if s.quantity == "speaker difference" else 0.183)
-        if s.quantity.startswith("speaker difference") and not s.group
-        else s
-        for s in result.scores
-    ]
-
-    assert (
-        "The scores differ by +0.187, and by +0.183 on permuted rows, which hold no "
-        "information."
-    ) in _describe_modality(_pool(scores)["text"])[0]
+    measured = format_premium(scores, gaps=(), generated=True)
+    other = format_premium(result.scores, gaps=(), generated=True)
+    assert about in measured
+    assert about not in other
+    partner = "The partner premium compares two splits"
+    assert partner in other
+    assert partner not in measured
 
 
 def test_the_level_of_chance_names_what_was_permuted_and_claims_no_more(result):

@@ -8,7 +8,7 @@ import pytest
 
 from toolkit.study.config import StudyConfig
 from toolkit.study.folder import Study, StudyFolder
-from toolkit.study.results import audit_study
+from toolkit.study.results import _count_known, audit_study
 from toolkit.validation import speaker_folds
 from toolkit.validation.folds import final_fold, inner_folds, make_folds
 from toolkit.validation.ledger import Ledger
@@ -148,3 +148,18 @@ def test_a_unit_that_learns_from_tested_content_is_found(manifest):
     by_speaker.record("refit", "train", mixed.train)
     recorded[5] = by_speaker.entries()
     assert problems(sound, recorded) == ["text/05: refit used 1 held-out utterances (train)."]
+
+
+def test_tested_utterances_with_known_names_are_counted_in_every_kind_of_fold(manifest, folds):
+    rooms = manifest.sessions
+    split = folds[:1]
+
+    for tested in (folds, split):
+        known = sum(
+            rooms[row] in set(rooms[fold.train]) for fold in tested for row in fold.test
+        )
+        assert known
+        assert _count_known(rooms, tested) == (len(set(rooms)), known)
+    apart = make_folds(manifest, "session", seed=0)
+    assert _count_known(rooms, apart) == (len(set(rooms)), 0)
+    assert _count_known(None, folds) == (0, 0)

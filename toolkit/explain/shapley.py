@@ -84,7 +84,7 @@ def _interaction_index(v: ArrayLike) -> NDArray[np.float64]:
     """Compute the interaction of every pair: (n_players, n_players, ...), 0 on the diagonal.
 
     ``sum over S without a, b of |S|! (M - |S| - 2)! / (M - 1)! [v(S + ab) - v(S + a) -
-    v(S + b) + v(S)]``, of v (2 ** n_players, ...). Below 0 the two carry the same information.
+    v(S + b) + v(S)]``, of v (2 ** n_players, ...). Below 0 they gain less together.
     Source: Grabisch, M. and Roubens, M. (1999). An axiomatic approach to the concept of
     interaction among players in cooperative games. Int. J. Game Theory 28, equation 6.
     """
@@ -277,7 +277,7 @@ def compute_modality_shapley(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ModalityGame:
-    """Shapley values of modalities inside the trees, per row and class: (n, c, n_modalities).
+    """Shapley values of modalities inside the models, per row and class: (n, c, n_modalities).
 
     With the expected margin they add up to the margin. Interactions have one axis more.
     """

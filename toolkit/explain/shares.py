@@ -370,7 +370,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class PlayerRecord:
-    """A modality, or a pair of them, as players inside the trees of a system.
+    """A modality, or a pair of them, as players inside the models of a system.
 
     - kind: ``"value"`` of a modality or ``"interaction"`` of a pair.
     - players: The modality, or two joined by ``"+"``.
@@ -393,8 +393,9 @@ class Attribution:
     """A study's attribution of its predictions to modalities.
 
     ``system`` is that of all modalities (``early``), or the only one; ``importance`` and
-    ``players`` are of it alone. ``linear`` is empty without linear parts. The mappings have
-    the name of every explained system; totals hold one row per tested utterance.
+    ``players`` are of it alone, as the ``n_permuted`` permutations of labels are. ``linear`` is
+    empty without linear parts. The mappings have the name of every explained system; totals
+    hold one row per tested utterance.
     """
 
     system: str
@@ -406,6 +407,7 @@ class Attribution:
     totals: Mapping[str, Totals]
     samples: Mapping[str, Sample]
     linear: Sequence[LinearRecord] = ()
+    n_permuted: int = 0
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -421,7 +423,7 @@ def compare_players(
     values: NDArray[np.float64],
     interactions: NDArray[np.float64],
 ) -> list[PlayerRecord]:
-    """Compare modalities as players inside the trees with summed contributions of features.
+    """Compare modalities as players inside the models with summed contributions of features.
 
     ``values`` are (n_rows, n_classes, n_modalities); ``interactions`` have one axis more.
     """

@@ -211,19 +211,19 @@ def _compare(facts: StudyFacts, system: str, other: str, reference: str) -> str:
 def _scores_figure(facts: StudyFacts) -> Figure:
     words = [f"{system} {Cell.of(facts.score(system)).text}" for system in facts.systems]
     baseline = f"{facts.baseline} {format_number(facts.score(facts.baseline).value)}"
-    words += [
+    published = [
         f"{each['system']} {format_number(each['value'])} (published, {each['protocol']})"
         for each in facts.published
         if each["metric"] == facts.metric.name
     ]
     outside = " Green: from outside, not audited." if facts.outside else ""
-    published = " Diamonds: published, by other protocols, not tested." * bool(facts.published)
+    drawn = " Diamonds: published, by other protocols, not tested." * bool(published)
     return Figure(
         "scores",
-        f"{facts.metric.title} of every system over all held-out utterances, with 95 % "
-        f"intervals over speakers. Grey: baselines; dashed: {facts.baseline}, the better "
-        f"constant one.{outside}{published}",
-        f"{facts.metric.title}: {'; '.join(words)}; {baseline}.",
+        f"{facts.metric.title} of every system over all held-out utterances, "
+        f"{facts.intervals}. Grey: baselines; dashed: {facts.baseline}, the better "
+        f"constant one.{outside}{drawn}",
+        f"{facts.metric.title}: {'; '.join([*words, *published, baseline])}.",
     )
 
 
@@ -231,13 +231,14 @@ def caveats_section(facts: StudyFacts) -> Section:
     """List the caveats that the study's own numbers give reason for."""
     table = facts.predictions[MAJORITY]
     names, counts = np.unique(table.speakers, return_counts=True)
-    tested, untrained = {}, dict[str, set[str]]()
+    tested, untrained = {}, dict[tuple[str, tuple[str, ...]], list[str]]()
     for code, name in enumerate(table.classes):
         tested[name] = set(table.fold_names()[table.labels == code].tolist())
-    for system in facts.searches:
-        for fold, record in facts.params[system].items():
-            for name in record["record"]["absent_classes"]:
-                untrained.setdefault(name, set()).add(fold)
+        for system in facts.searches:
+            folds = facts.params[system].items()
+            absent = [f for f, each in folds if name in each["record"]["absent_classes"]]
+            if absent:
+                untrained.setdefault((name, tuple(sorted(absent))), []).append(system)
     is_score = facts.metric.direction == "maximize"
     every = [*facts.systems, *facts.baselines]
     undecided, below = _compare_baseline(facts)
@@ -254,11 +255,15 @@ def caveats_section(facts: StudyFacts) -> Section:
         alpha=ALPHA,
         absent_of={n: int((~facts.predictions[n].present).sum()) for n in facts.modalities},
         untested={name: sorted(set(facts.folds) - folds) for name, folds in tested.items()},
-        untrained={name: sorted(folds) for name, folds in untrained.items()},
+        untrained=untrained,
         baseline=_name_baseline(facts) if facts.systems else "",
         undecided=undecided,
         below=below,
         perfect=[name for name in every if is_score and facts.score(name).value == 1],
+        bounded=any(
+            "a bound" in each.method and (each.system in facts.systems or each.scope == "all")
+            for each in facts.scores
+        ),
         beaten=list(_beaten_systems(facts)),
         limits=search_limits(facts),
         count=count_words,
@@ -270,7 +275,7 @@ def caveats_section(facts: StudyFacts) -> Section:
     return Section("caveats", "Caveats", (Items(tuple(text.splitlines())),))
 
 
-def _name_folds(folds: list[str], n: int) -> str:
+def _name_folds(folds: Sequence[str], n: int) -> str:
     if len(folds) > _MOST_NAMED:
         return f"{len(folds)} of {n} folds"
     return f"fold{'s' * (len(folds) > 1)} {join_names(folds)}"

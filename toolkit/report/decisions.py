@@ -145,8 +145,8 @@ def _curve_parts(facts: StudyFacts) -> tuple[list[Paragraph], list[Figure]]:
         "modalities, without a search, was trained on speakers drawn from each training fold."
     )
     caption = (
-        f"{title} by the number of training speakers, on the same test utterances, with 95 % "
-        f"intervals over test speakers. Dashed: {facts.baseline}."
+        f"{title} by the number of training speakers, on the same test utterances, "
+        f"{facts.intervals}. Dashed: {facts.baseline}."
     )
     alt = "; ".join(f"{n} speakers {text}" for n, text in texts.items()) + "."
     return [Paragraph(text)], [Figure("learning-curve", caption, alt)]
@@ -213,11 +213,11 @@ def _calibration_section(facts: StudyFacts) -> Section | None:
         return None
     off = facts.miscalibrated
     sentence = (
-        f"The calibration error of {join_names(off)} is larger than chance explains (p at "
-        "most .05 for each system alone)."
+        f"The calibration error of {join_names(off)} is larger than chance explains among "
+        "independent utterances (p at most .05 for each system alone)."
         if off
-        else "No calibration error was shown to be larger than chance explains (p above .05 "
-        "for each system alone)."
+        else "No calibration error was shown to be larger than chance explains among "
+        "independent utterances (p above .05 for each system alone)."
     )
     first, others = facts.ranked[:2], facts.ranked[2:]
     caption = (

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from toolkit.explain import ShareRecord
+from toolkit.explain import ShareRecord, centre
 from toolkit.explain.shares import Attribution
 from toolkit.fusion.fuse import FusionRecord
 from toolkit.pooling.statistics import TFIDF
@@ -82,11 +82,14 @@ def _family_lead(attribution: Attribution, families: list[ShareRecord]) -> list[
             for r in families
             if r.low is not None and r.permuted_high is not None and r.low > r.permuted_high
         ]
-        texts.append(
-            f"Larger than under permuted labels (in brackets): {join_names(above[:3])}."
-            if above
-            else "No share is larger than under permuted labels."
-        )
+        if above:
+            texts.append(
+                f"Larger than under permuted labels (in brackets): {join_names(above)}."
+            )
+        elif families[0].low is None:
+            texts.append("Fewer than five speakers: not compared with permuted labels.")
+        else:
+            texts.append("No share is shown to be larger than under permuted labels.")
     for r in attribution.linear:
         if (r.system, r.modality) == (attribution.system, ""):
             share = Cell.of_score(r.share, r.low, r.high).text
@@ -107,8 +110,9 @@ def _families_table(attribution: Attribution, families: list[ShareRecord]) -> Ta
         f"SHAP shares of families of statistics in {attribution.system}, the largest first.",
         ["family", "share", "permuted labels", "when right", "when wrong"],
         rows,
-        note="Permuted labels: mean share of five fits to labels permuted within speakers, or "
-        "exchanged between speakers of one label each. All shares: explain/shares.csv.",
+        note=f"Permuted labels: mean share of {count_words(attribution.n_permuted, 'fit')} to "
+        "labels permuted within speakers, or exchanged between speakers of one label each. All "
+        "shares: explain/shares.csv.",
     )
 
 
@@ -119,7 +123,10 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     if not names:
         return []
     shown = [name_feature(facts, name) for name in names]
-    order = np.argsort(-np.abs(sample.contributions[:, :, :-1]).mean(axis=(0, 1)))
+    # Centred as in the figures: margins are defined up to a shift of all classes.
+    centred = centre(sample.contributions, attribution.totals[attribution.system].trained)
+    means = np.abs(centred[:, :, :-1]).mean(axis=0)
+    order = np.argsort(-means.mean(axis=0))
     largest = [shown[k] for k in order[:_N_NAMED].tolist()]
     fitted = any(f"__{TFIDF}__" in name for name in names)
     per_fold = " Dimensions of tfidf differ between folds: each fits its own." if fitted else ""
@@ -134,8 +141,7 @@ def _feature_figures(facts: StudyFacts, attribution: Attribution) -> list[Part]:
     heatmaps = []
     for code in facts.drawn_classes:
         name = facts.classes[code]
-        sizes = np.abs(sample.contributions[:, code, :-1]).mean(axis=0)
-        values, first = f"SHAP values for class {name}", shown[int(sizes.argmax())]
+        values, first = f"SHAP values for class {name}", shown[int(means[code].argmax())]
         caption, alt = (
             f"{values}; one dot per utterance.",
             f"{values}; largest on average {first}.",

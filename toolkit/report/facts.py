@@ -61,9 +61,9 @@ class StudyFacts:
         The largest gap between two groups of each column.
     errors : tuple of float, default=()
         Errors for which the primary system may leave utterances unanswered.
-    n_contents, n_known_content : int, default=0
+    n_contents, n_known_content, n_known_session : int, default=0
         Contents of all utterances, 0 where they are unknown; and tested utterances whose
-        content is in their training rows.
+        content, or whose session of several, is in their training rows.
     """
 
     data: Mapping[str, Any]
@@ -85,6 +85,7 @@ class StudyFacts:
     errors: tuple[float, ...] = ()
     n_contents: int = 0
     n_known_content: int = 0
+    n_known_session: int = 0
 
     # A report looks up thousands of scores: index them once.
     @cached_property
@@ -144,6 +145,12 @@ class StudyFacts:
     def drawn_classes(self) -> list[int]:
         """Codes of the classes with plots of their own; of two, one mirrors the other."""
         return [1] if len(self.classes) == 2 else list(range(len(self.classes)))
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether there are two classes, and both are tested."""
+        labels = next(iter(self.predictions.values())).labels
+        return len(self.classes) == len(set(labels.tolist())) == 2
 
     @property
     def systems(self) -> list[str]:
@@ -275,13 +282,15 @@ class StudyFacts:
         return 0 if table.sessions is None else len(set(table.sessions.tolist()))
 
     @property
-    def has_partners(self) -> bool:
-        """Whether several speakers share a session, and there are other sessions."""
-        table = next(iter(self.predictions.values()))
-        if table.sessions is None:
-            return False
-        pairs = set(zip(table.sessions.tolist(), table.speakers.tolist(), strict=True))
-        return 1 < self.n_sessions < len(pairs)
+    def has_intervals(self) -> bool:
+        """Whether there are speakers enough for the intervals of pooled scores."""
+        return self.score(self.baseline).low is not None
+
+    @property
+    def intervals(self) -> str:
+        """Words of a caption on the intervals, or on their absence."""
+        known = "with 95 % intervals over speakers"
+        return known if self.has_intervals else "without intervals (below five speakers)"
 
     def score(
         self,

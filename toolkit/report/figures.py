@@ -144,7 +144,7 @@ def draw_performance(facts: StudyFacts) -> Iterator[tuple[str, Axes]]:
         yield "calibration", _plot_calibration(drawn[:2])
         if drawn[2:]:
             yield "calibration-others", _plot_calibration(drawn[2:])
-        if len(facts.classes) == 2:
+        if facts.has_curves:
             yield "roc", _plot_ranking(drawn)
     if facts.comparisons:
         yield "comparisons", _plot_comparisons(facts)

@@ -15,17 +15,12 @@ from toolkit.report.document import (
     format_p,
     render_template,
 )
-from toolkit.report.figures import BLUE, VERMILION, make_axes, set_texts, shorten
+from toolkit.report.figures import BLUE, VERMILION, figure_style, make_axes, set_texts, shorten
 from toolkit.validation import METRICS
 from toolkit.validation.comparison import ALPHA
 from toolkit.validation.fixed import N_PROBE_DRAWS, PremiumScore, ProbeScore, Projection
 from toolkit.validation.leakage import N_PREMIUM_SEEDS, N_ROW_DRAWS
 
-_STYLE: Final[dict[Any, Any]] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 8,
-}
 _PERSON, _CHANCE_COLOR = "#999999", "#555555"
 _WIDTH: Final = 5.6  # inches: what three pairs need
 
@@ -49,10 +44,7 @@ def _pool(scores: Sequence[PremiumScore]) -> dict[str, dict[str, PremiumScore]]:
 def describe_premiums(
     scores: Sequence[PremiumScore], probes: Sequence[ProbeScore] = ()
 ) -> list[str]:
-    """Describe the premiums and the level of chance of each modality, then the probes.
-
-    A difference is claimed only where the adjusted p is at most .05.
-    """
+    """Describe the premiums and the level of chance of each modality, then the probes."""
     sentences = [s for found in _pool(scores).values() for s in _describe_modality(found)]
     return [*sentences, *map(_describe_probe, probes)]
 
@@ -68,13 +60,7 @@ def _premiums(found: Mapping[str, PremiumScore]) -> list[str]:
 
 
 def _name_split(split: str) -> str:
-    """Name a split in a sentence.
-
-    Examples
-    --------
-    >>> _name_split("speaker, partner left out")
-    'leave-one-speaker-out (partner left out)'
-    """
+    """Name a split in a sentence, such as "leave-one-speaker-out (partner left out)"."""
     if "leaking" in split:
         return split
     group, _, besides = split.partition(", ")
@@ -89,26 +75,21 @@ def _write_parts(found: Mapping[str, PremiumScore], premium: str) -> list[str]:
 
 def _describe_premium(found: Mapping[str, PremiumScore], name: str) -> str:
     premium = found[name]
-    metric = METRICS[premium.metric]
     real, permuted = _write_parts(found, name)
     assert premium.p_adjusted is not None
-    parts = (
-        f"The scores differ by {real}, and by {permuted} on permuted rows, which hold no "
-        "information."
-    )
     lenient, strict = _name_split(premium.split), _name_split(premium.against)
     size = f"{_write_difference(premium)}, adjusted p = {format_p(premium.p_adjusted)}"
+    text = (
+        f"{premium.modality}: the gain of {lenient} over {strict} in "
+        f"{METRICS[premium.metric].title} is {real}, and {permuted} on permuted rows, which "
+        "hold no information."
+    )
     if premium.p_adjusted > ALPHA:
-        return (
-            f"{premium.modality}: no {name} was shown in {metric.title} between {lenient} and "
-            f"{strict} ({size}). {parts}"
-        )
-    loss = metric.direction == "minimize"
-    better, worse = ("better", "worse") if loss else ("higher", "lower")
+        return f"{text} No {name} was shown ({size})."
+    more = "larger" if premium.value > 0 else "smaller"
     return (
-        f"{premium.modality}: {lenient} scores {better if premium.value > 0 else worse} than "
-        f"{strict} in {metric.title} ({name} {size}). Its training rows hold "
-        f"{_IN_TRAINING[name]}. {parts}"
+        f"{text} The gain is {abs(premium.value):.3f} {more} than on permuted rows ({name} "
+        f"{size}). The training rows of {lenient} hold {_IN_TRAINING[name]}."
     )
 
 
@@ -168,7 +149,7 @@ def format_premium(
         ],
         title=METRICS[scores[0].metric].title,
         scores=_score_rows(scores),
-        content=any("content premium" in found for found in pooled.values()),
+        measured={name for found in pooled.values() for name in found},
         chances=chances,
         probes=[_describe_probe(probe) for probe in probes],
         projected=projected or {},
@@ -211,7 +192,7 @@ def _describe_probe(probe: ProbeScore) -> str:
     )
 
 
-@mpl.rc_context(_STYLE)
+@figure_style()
 def plot_space(projection: Projection, classes: Sequence[str], modality: str) -> Axes:
     """Draw both projections, coloured by class and by person; give the first axes."""
     people, counts = np.unique(projection.speakers, return_counts=True)
@@ -239,7 +220,6 @@ def plot_space(projection: Projection, classes: Sequence[str], modality: str) ->
             ax.scatter(x, y, s=6, color=color, alpha=0.7, linewidths=0, label=" ")
         ax.set(xlabel=names[0], ylabel=names[1])
         ax.set_title(f"{title}, by {kind}", fontsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
         if points is projection.pca:
             legend = ax.legend(fontsize=6, frameon=False, markerscale=2)
             set_texts(legend, [shorten(label) for label in labels])
@@ -249,7 +229,7 @@ def plot_space(projection: Projection, classes: Sequence[str], modality: str) ->
     return axes[0]
 
 
-@mpl.rc_context(_STYLE)
+@figure_style()
 def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
     """Draw the pairs of splits: a line per speaker, and points of all utterances together.
 
@@ -296,7 +276,6 @@ def plot_premium(scores: Sequence[PremiumScore], modality: str) -> Axes:
     ax.set_xticks(ticks, names, fontsize=7)
     ax.set_xlim(-0.8, ticks[-1] + 0.8)
     ax.set_ylabel(METRICS[premiums[0].metric].title)
-    ax.spines[["top", "right"]].set_visible(False)
     legend = (
         f"{modality}: thin lines are speakers, filled points all utterances, lines through "
         "them 95 % over speakers. Hollow points: rows of the features permuted."

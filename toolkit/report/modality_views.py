@@ -17,6 +17,7 @@ from toolkit.report.document import (
     Part,
     Row,
     Table,
+    count_words,
     format_number,
     join_names,
 )
@@ -116,9 +117,9 @@ def _compare_values(
     return f"No difference from {second} is shown: the interval of {found} includes 0."
 
 
-def _lacks_gain(attribution: Attribution, modality: str) -> bool:
-    """Check whether the gain of a modality added last has an interval that is not above 0."""
-    record = find_game(attribution, "last", modality)
+def _lacks_gain(attribution: Attribution, modality: str, kind: str = "last") -> bool:
+    """Check whether the gain of a modality has an interval that is not above 0."""
+    record = find_game(attribution, kind, modality)
     low = to_gain(record)[1] if record else None
     return low is not None and low <= 0
 
@@ -141,15 +142,17 @@ def _describe_pairs(facts: StudyFacts, attribution: Attribution) -> str:
         assert high is not None
         if low <= 0 <= high:
             continue
-        does = "work better together than separately"
+        does = "more together than separately"
         if low <= 0:
-            does = "carry partly the same information"
+            noise = any(_lacks_gain(attribution, m, "alone") for m in record.players.split("+"))
+            why = "one may dilute the other" if noise else "overlap, or one dilutes the other"
+            does = f"less together than separately ({why})"
         pair, gain = record.players.replace("+", " and "), _write_gain(facts, record)
-        texts.append(f"{pair} {does}: their interaction is {gain}.")
+        texts.append(f"{pair} gain {does}: their interaction is {gain}.")
     if not texts:
         return (
-            "No two modalities are shown to carry the same information or to depend on each "
-            "other: every interval of an interaction includes 0."
+            "No two modalities are shown to gain more or less together than separately: in "
+            f"{_FUSIONS[found[0].game]}, every interval of an interaction includes 0."
         )
     more = len(texts) - _MOST_NAMED
     if more > 0:
@@ -180,7 +183,7 @@ def modality_parts(
         others.append(_permutation_table(facts, attribution))
     if any(r.kind == "value" for r in attribution.players):
         others.append(_players_table(attribution))
-    titles = ["SHAP shares", "permutation importance", "modalities as players in the trees"]
+    titles = ["SHAP shares", "permutation importance", "modalities as players in the models"]
     return [*parts, Fold(join_names(titles[: len(others)]), tuple(others))]
 
 
@@ -195,7 +198,7 @@ def _gains_figure(facts: StudyFacts, attribution: Attribution, game: str) -> Fig
         "modalities",
         f"Gain in {facts.metric.title} by each modality: alone over {facts.baseline}, added "
         "last to all others, and the Shapley value, the mean gain over all orders. "
-        f"Systems: {_FUSIONS[game]}. Lines are 95 % intervals over speakers.",
+        f"Systems: {_FUSIONS[game]}. Gains come {facts.intervals}.",
         "; ".join(words) + ".",
     )
 
@@ -252,11 +255,11 @@ def _game_tables(facts: StudyFacts, attribution: Attribution) -> tuple[Table, ..
     interactions = Table.of(
         "interactions",
         f"Interactions of modalities: {unit}.",
-        ["pair", *(_FUSIONS[game].partition(",")[0] for game in games), "inside the trees"],
+        ["pair", *(_FUSIONS[game].partition(",")[0] for game in games), "inside the models"],
         rows,
         note="Interaction: gain of both together minus the gains of each, averaged over the "
-        "sets of other modalities. Below 0 the two carry the same information. Inside the "
-        "trees: magnitude of the interaction as a share of all magnitudes.",
+        "sets of other modalities. Below 0 they overlap, or one dilutes the other. Inside the "
+        "models: magnitude of the interaction, of the trees alone, as a share of all.",
     )
     return (gains, interactions, *_classes_table(facts, attribution))
 
@@ -312,8 +315,10 @@ def _shares_table(facts: StudyFacts, attribution: Attribution) -> Table:
     definition = (
         f"Share: magnitude of a modality's SHAP values in {attribution.system}, as a part of "
         f"all. Permuted labels: the same for models fitted to labels {moved} speakers, mean of "
-        "five runs."
+        f"{count_words(attribution.n_permuted, 'run')}."
     )
+    if linear:
+        definition += " Linear part: its share of the modality's contributions, trees the rest."
     notes = [
         definition,
         _compare_order(
@@ -372,7 +377,7 @@ def _players_table(attribution: Attribution) -> Table:
     )
     return Table.of(
         "players",
-        f"Modalities as players in the trees of {attribution.system}.",
+        f"Modalities as players in the models of {attribution.system}.",
         ["modality", "share as one player", "share of its features"],
         [[r.players, r.share, r.summed] for r in found],
         note="Share as one player: Shapley values of the margin in which a modality is present "
@@ -391,8 +396,8 @@ def _compare_order(attribution: Attribution, order: list[str], reason: str) -> s
     first, then = order[0], ", then ".join(order[1:])
     if ranked == order:
         return f"The order is that of the Shapley values: {first} first, then {then}."
-    late = " They are of late fusion." if values[0].game != "refit" else ""
+    late = f" The Shapley values are of late fusion, this order of {attribution.system}."
     return (
         f"The order, {first} first, then {then}, differs from that of the Shapley values "
-        f"({', '.join(ranked)}). {reason}{late}"
+        f"({', '.join(ranked)}). {reason}{late if values[0].game != 'refit' else ''}"
     )

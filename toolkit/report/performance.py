@@ -68,8 +68,7 @@ def scores_table(facts: StudyFacts) -> Table:
         facts,
         "scores",
         f"Scores on {_describe_data(facts)}. All held-out utterances are pooled, "
-        "with 95 % intervals over speakers in brackets. Bold: best of each column, selected "
-        "without a test.",
+        f"{facts.intervals}. Bold: best of each column, selected without a test.",
         metrics,
     )
     note = (
@@ -166,32 +165,39 @@ def _present_table(facts: StudyFacts) -> Table | None:
 def _ranking_parts(facts: StudyFacts) -> list[Part]:
     """Show ROC and precision-recall curves of two classes, and the areas below them."""
     positive = isolate(facts.classes[1])
-    found = {name: _rank(facts.predictions[name]) for name in facts.ranked}
+    found = {name: _rank(facts.predictions[name]) for name in (*facts.ranked, MAJORITY)}
     words = "; ".join(f"{name} {cells[0].text}" for name, cells in found.items())
-    caption = f"ROC curve and precision-recall curve of {positive}. Dashed: chance."
+    caption = f"ROC and precision-recall curves of {positive}. Dashed: .5 and the class share."
+    note = f"Areas of utterances pooled over folds, {facts.intervals}."
+    if len(facts.folds) > 1:
+        note += (
+            " majority has the area of the class shares of the training rows alone. Holding "
+            "people out pushes it below .5, since their classes are rarer in training."
+        )
     table = Table.of(
         "areas",
         f"Areas below both curves; the positive class is {positive}.",
         ["system", "ROC AUC", "average precision"],
         [[name, *cells] for name, cells in found.items()],
-        note="95 % jackknife intervals over speakers, of utterances pooled over folds.",
+        note=note,
     )
-    return [Figure("roc", caption, f"ROC AUC: {words}."), table]
+    figure = Figure("roc", caption, f"ROC AUC: {words}.")
+    return [figure, table] if facts.has_curves else [table]
 
 
 def _rank(table: Predictions) -> list[Cell]:
     """Compute ROC AUC and average precision of the second class, with intervals."""
+    if len(np.unique(table.labels)) < 2:  # neither area is defined
+        return [Cell.of(None)] * 2
     names, sizes = np.unique(table.speakers, return_counts=True)
     cells = []
     for measure in (roc_auc_score, average_precision_score):
         value = float(measure(table.labels, table.proba[:, 1]))
         rest = [table.speakers != name for name in names]
-        # Without both classes neither area is defined.
+        ends: tuple[float | None, float | None] = None, None
         if all(len(np.unique(table.labels[kept])) == 2 for kept in rest):
             left_out = [measure(table.labels[kept], table.proba[kept, 1]) for kept in rest]
             ends = jackknife_interval(value, left_out, sizes, low=0, high=1)
-        else:
-            ends = None, None
         cells.append(Cell.of_score(value, *ends))
     return cells
 
@@ -265,7 +271,7 @@ def _seeds_section(facts: StudyFacts) -> Section:
     ]
     table = Table.of(
         "seeds",
-        f"{title} over {n_seeds} seeds of the searches, with 95 % intervals over speakers.",
+        f"{title} over {n_seeds} seeds of the searches, {facts.intervals}.",
         ["system", "first seed", "mean over seeds", "SD over seeds", "ensemble"],
         rows,
     )
@@ -291,10 +297,11 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
     if not planned:
         return []
     shown = sum(pair.shows_difference for pair in planned)
+    with_best = any(BEST_SINGLE in (pair.a, pair.b) for pair in planned)
     text = (
         f"{shown} of {count_words(len(planned), 'planned comparison')} show a difference: of "
         "each modality and fusion from the better baseline and from its logistic regression"
-        f"{', and of each fusion from best-single' if facts.fused else ''}. The p values are "
+        f"{', and of each fusion from best-single' if with_best else ''}. The p values are "
         "adjusted over these comparisons alone."
     )
     chosen = {frozenset((pair.a, pair.b)) for pair in planned}
@@ -315,7 +322,7 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
             columns += zip(*cells, strict=True)
     table = Table.of(
         "planned",
-        "Planned comparisons: differences with 95 % intervals over speakers.",
+        f"Planned comparisons: differences {facts.intervals}.",
         header,
         [row for row in zip(*columns, strict=True) if any(row[1:])],
         note="Bold: a difference was shown (adjusted p at most .05). A dash: not planned.",

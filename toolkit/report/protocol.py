@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from toolkit.fusion.late import FIXED_RULES
+from toolkit.pooling.statistics import UNTIMED
 from toolkit.report.document import (
     Cell,
     Fold,
@@ -138,6 +139,10 @@ def _protocol_section(facts: StudyFacts) -> Section:
             for name, each in facts.data["modalities"].items()
             if each["frames"] is not None
         ],
+        untimed={
+            kind: [n for n, m in facts.data["modalities"].items() if kind in m["statistics"]]
+            for kind in UNTIMED
+        },
         inner=sorted({r["inner_folds"] for r in records if "inner_folds" in r})
         or [options["inner"]],
         firsts={s: next(iter(facts.params[s].values()))["record"] for s in facts.searches},

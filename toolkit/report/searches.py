@@ -27,6 +27,10 @@ from toolkit.validation import SearchResult
 
 _CHOICES: Final = ("booster", "statistics", "screening", "imbalance")
 
+_INNER: Final = (
+    "Inner scores select the trial. They are of coarser fits of the trees alone, and cannot be "
+    "compared with the scores above."
+)
 #: Name of the number of rounds among the parameters at an edge.
 _ROUNDS: Final = "boosting rounds"
 #: A choice this near to an end of its range, as a share of the range, is at the edge.
@@ -50,7 +54,7 @@ def search_section(facts: StudyFacts) -> Section | None:
         "search",
         f"Best inner {facts.metric.title} so far over the trials"
         f"{', on a sample of speakers' if sampled else ''}. Thin lines: outer folds; "
-        "thick line: their mean. Inner scores select the trial, so they are optimistic.",
+        f"thick line: their mean. {_INNER}",
         f"Best inner {facts.metric.title}, mean over folds, first to last trial: "
         f"{'; '.join(gains)}.",
     )
@@ -149,10 +153,7 @@ def _choices_table(facts: StudyFacts) -> Table:
             rows.append([system, fold, *choices, *sizes, *trials])
     header = ["system", "fold", *_CHOICES, "features", "rounds"]
     header += [f"inner {facts.metric.title}", "trials", "pruned", "failed", "stopped by"]
-    note = (
-        "The inner score selects the trial, so it is optimistic. Every trial is in "
-        "internal/search.db."
-    )
+    note = f"{_INNER} Every trial is in internal/search.db."
     return Table.of("choices", "Result of each search by fold.", header, rows, note=note)
 
 

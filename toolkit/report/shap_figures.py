@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import cycle
 from typing import Any, Final
 
 import matplotlib.pyplot as plt
@@ -334,7 +335,7 @@ def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
     speakers, parts = drawn_speakers(facts, attribution)
     left, right = make_axes(PAGE_WIDTH, 0.17 * len(speakers) + 1, columns=2, sharey=True)
     found = [find_shares(attribution, parts[0].level, speaker=name) for name in speakers]
-    for part, color, marker in zip(parts, COLORS, "os^Dv", strict=False):
+    for part, color, marker in zip(parts, cycle(COLORS), "os^DvPX*", strict=False):
         key = (part.modality, part.part)
         rows = [row for row, shares in enumerate(found) if key in shares]
         records = [found[row][key] for row in rows]
@@ -349,7 +350,7 @@ def _plot_speakers(facts: StudyFacts, attribution: Attribution) -> Axes:
     draw_grid(left)
     draw_grid(right)
     name_rows(left, speakers, 7)
-    place: dict[str, Any] = {"loc": "outside upper center", "ncols": len(parts)}
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": min(len(parts), 5)}
     figure: Any = left.figure
     figure.legend(frameon=False, fontsize=7, **place)
     return left

@@ -108,6 +108,7 @@ def derive_attribution(
         totals=totals,
         samples={system: _read_sample(folders[system], totals[system]) for system in explained},
         linear=linear,
+        n_permuted=len(permuted),
     )
     entries = {number: summary["ledger"] for number, summary in nulls.items()}
     ledgers: Ledgers = {variant_name(main, "permuted"): entries} if nulls else {}

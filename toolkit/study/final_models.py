@@ -174,7 +174,7 @@ def _models_table(described: Mapping[str, Any]) -> Table:
             ]
             for system, model in described["systems"].items()
         ],
-        note="The inner score chose the parameters, so it is optimistic: quote those below.",
+        note="The inner score is that of coarser fits of the trees alone: quote those below.",
     )
 
 

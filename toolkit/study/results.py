@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 import toolkit
 from toolkit.explain.shares import Attribution
@@ -48,6 +49,7 @@ from toolkit.validation import (
     FINAL,
     ROLES,
     Comparison,
+    Fold,
     LeakageError,
     Predictions,
     Score,
@@ -352,7 +354,8 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         for system, found in derived.units.items()
         if not System.parse(system).is_logistic
     }
-    n_contents, n_known = _count_contents(study)
+    n_contents, n_known_content = _count_known(study.manifest.contents, study.folds)
+    n_sessions, n_known_session = _count_known(study.manifest.sessions, study.folds)
     facts = StudyFacts(
         data=study.data,
         speakers=tuple(speakers.tolist()),
@@ -379,7 +382,8 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
         curve=_score_curve(study),
         errors=config.abstain if study.data["primary"][-1] in predictions else (),
         n_contents=n_contents,
-        n_known_content=n_known,
+        n_known_content=n_known_content,
+        n_known_session=n_known_session if n_sessions > 1 else 0,
     )
     facts = facts.with_groups(config.seed)
     report = summarise_study(facts)
@@ -391,13 +395,12 @@ def derive_study(folder: StudyFolder, derived: Derived | None = None) -> Collect
     return Collected(derived, facts, report, tables)
 
 
-def _count_contents(study: Study) -> tuple[int, int]:
-    """Count contents, and tested utterances whose content is in their training rows."""
-    contents = study.manifest.contents
-    if contents is None:
+def _count_known(names: NDArray[np.str_] | None, folds: Sequence[Fold]) -> tuple[int, int]:
+    """Count contents or sessions, and tested utterances with theirs in the training rows."""
+    if names is None:
         return 0, 0
-    known = [np.isin(contents[f.test], contents[f.train]).sum() for f in study.folds]
-    return len(np.unique(contents)), int(sum(known))
+    known = [np.isin(names[f.test], names[f.train]).sum() for f in folds]
+    return len(np.unique(names)), int(sum(known))
 
 
 def _score_curve(study: Study) -> dict[int, Score]:
