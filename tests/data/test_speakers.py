@@ -242,6 +242,36 @@ def test_two_columns_make_one_speaker(columns, write_table):
     assert manifest.speakers.tolist() == ["1_A", "1_B", "2_A", "2_B", "3_A", "3_B"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [(("a_b", "c"), ("a", "b_c")), (("1_", "2"), ("1", "_2"))]
+)
+@pytest.mark.parametrize("role", ["speaker", "content"])
+def test_two_columns_never_make_one_name_of_two(columns, write_table, role, first, second):
+    columns["day"] = [first[0], first[0], second[0], second[0], "x", "x"]
+    columns["who"] = [first[1], first[1], second[1], second[1], "y", "z"]
+
+    pairs = " and ".join(f"{day!r} . {who!r}" for day, who in (first, second))
+    fault = f"row 4, column 'day.who': {pairs} would both be {'_'.join(first)!r}; rename"
+    with pytest.raises(ManifestError, match=fault):
+        read_manifest(write_table(columns), columns={role: "day+who"})
+    columns["day"] = [cell.replace("_", "-") for cell in columns["day"]]
+    columns["who"] = [cell.replace("_", "-") for cell in columns["who"]]
+    manifest = read_manifest(write_table(columns), columns={role: "day+who"})
+    names = ["_".join(pair) for pair in zip(columns["day"], columns["who"], strict=True)]
+    assert getattr(manifest, f"{role}s").tolist() == names
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "<NA>", "#N/A", "NULL"])
+@pytest.mark.parametrize("part", ["day", "speaker"])
+def test_a_key_with_a_missing_part_is_refused(columns, write_table, word, part):
+    columns["day"] = ["1", "1", "2", "2", "3", "3"]
+    columns[part] = [word, *columns[part][1:5], word]
+
+    fault = rf"row 2, column 'day\+speaker': '{word}' stands for a missing value"
+    with pytest.raises(ManifestError, match=fault):
+        read_manifest(write_table(columns), columns={"speaker": "day+speaker"})
+
+
 def test_too_few_speakers_whose_names_begin_again_get_the_key(columns, write_table):
     columns["speaker"] = ["A", "B"] * 3
     columns["session"] = ["1", "1", "2", "2", "3", "3"]
