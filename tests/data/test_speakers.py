@@ -55,7 +55,33 @@ def test_speakers_sessions_and_dialogues_are_read_where_no_column_tells():
         contents=["impro02", "impro01", "impro01"],
     )
     assert len(warnings) == 1
-    assert "session or the dialogue or the content: read from the utterance ids" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], "columns speaker, session, dialogue and content. They were read"),
+        (["speaker"], "columns session, dialogue and content. They were read"),
+        (["speaker", "content"], "columns session and dialogue. They were read"),
+        (["dialogue", "session", "content"], "column speaker. It was read"),
+        (["speaker", "session", "dialogue", "content"], None),
+    ],
+)
+def test_columns_read_from_the_ids_are_named(given, expected):
+    warnings = []
+
+    read_people(
+        {"utterance": IDS} | {role: ["F01", "M01", "F02"] for role in given},
+        [0, 1, 2],
+        warnings,
+        needed={"speaker"},
+    )
+
+    assert [
+        note.startswith(f"The table has no {expected} from the ids") for note in warnings
+    ] == ([True] if expected else [])
+    columns = "columns" if expected and expected.startswith("columns") else "column"
+    assert all(note.endswith(f"Add the {columns} if that is wrong.") for note in warnings)
 
 
 def test_columns_come_before_ids():
