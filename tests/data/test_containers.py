@@ -93,6 +93,25 @@ def test_a_name_that_is_not_there_is_refused_with_the_nearest(container):
         read_sequence(f"{container}#u22")
 
 
+@pytest.mark.parametrize("ending", ["h5", "hdf5", "csd"])
+def test_an_id_of_two_sequences_is_refused_and_their_paths_are_read(tmp_path, ending):
+    path = tmp_path / f"two.{ending}"
+    with h5py.File(path, "w") as file:
+        file["COVAREP/data/u1/features"] = ARRAYS["u1"]
+        file["OpenFace/data/u1/features"] = ARRAYS["u2"]
+        file["OpenFace/data/u3/features"] = ARRAYS["u3"]
+
+    both = (
+        rf"COVAREP/data/u1 and OpenFace/data/u1; name one, as in two.{ending}#COVAREP/data/u1"
+    )
+    for read in (read_sequence, read_header):
+        with pytest.raises(SequenceError, match=both):
+            read(f"{path}#u1")
+    assert_array_equal(read_sequence(f"{path}#COVAREP/data/u1"), ARRAYS["u1"])
+    assert_array_equal(read_sequence(f"{path}#OpenFace/data/u1/features"), ARRAYS["u2"])
+    assert_array_equal(read_sequence(f"{path}#u3"), ARRAYS["u3"])
+
+
 def test_without_a_name_there_must_be_one_array(container):
     with pytest.raises(SequenceError, match=r"holds \d arrays .*name one of them"):
         read_sequence(container)

@@ -1,10 +1,11 @@
 import os
+import re
 
 import pytest
 
 from toolkit.data import ManifestError, read_manifest
 from toolkit.data.csv_table import Problems
-from toolkit.data.feature_files import _name_modality, _resolve_modality
+from toolkit.data.feature_files import _name_modality, _resolve_modality, lists_files
 from toolkit.data.feature_folder import FeatureFolder, MissingFileError
 
 
@@ -482,15 +483,25 @@ def test_a_column_of_other_files_is_never_ignored_in_silence(
     assert caught.value.problems[1] == note
 
 
+@pytest.mark.parametrize(
+    ("header", "modality"),
+    [("Text", "text"), ("LANGUAGE", "language"), ("Lexical_Features", "lexical_features")],
+)
 def test_a_column_with_the_header_of_a_modality_is_never_ignored_in_silence(
-    columns, write_table
+    columns, write_table, header, modality
 ):
-    columns["Text"] = ["well", "so", "no", "yes", "ah", "oh"]
+    columns[header] = ["well", "so", "no", "yes", "ah", "oh"]
     columns["remark"] = ["a", "b", "c", "d", "e", "f"]
+    path = write_table(columns)
 
-    (note,) = read_manifest(write_table(columns)).warnings
+    (note,) = read_manifest(path).warnings
 
-    assert note.startswith("Column 'Text' is ignored: its cells name no feature files.")
+    assert note.startswith(f"Column {header!r} is ignored: its cells are not file names.")
+    assert note.endswith(f"for words use --extract {modality}=tfidf.")
+    assert all(lists_files([f"u1{ending}"]) for ending in re.findall(r"\.[a-z0-9]+", note))
+    manifest = read_manifest(path, extract={modality: "tfidf"})
+    assert manifest.texts[modality] == tuple(columns[header])
+    assert manifest.warnings == ()
 
 
 def test_a_column_may_be_named_as_a_modality(columns, write_table):

@@ -77,7 +77,7 @@ def test_speakers_come_from_the_ids_where_there_is_no_column(task_table):
 
     assert_array_equal(manifest.speakers, with_column.speakers)
     assert manifest.digest() == with_column.digest()
-    assert "No column gives the speaker" in manifest.warnings[0]
+    assert "The table has no columns speaker, session" in manifest.warnings[0]
 
 
 def test_a_merge_that_fails_is_not_followed_by_other_problems(task_table):

@@ -131,14 +131,28 @@ def test_an_empty_cell_of_a_needed_role_is_refused(columns, write_table, role, e
 
 
 @pytest.mark.parametrize("role", ["utterance", "label", "label_name", "speaker", "session"])
-@pytest.mark.parametrize("word", ["nan", "NaN", "<NA>"])
-def test_a_missing_value_that_pandas_wrote_is_no_name(columns, write_table, role, word):
+@pytest.mark.parametrize("word", ["nan", "NaN", "<NA>", "#N/A", "NULL"])
+def test_a_missing_value_that_a_program_wrote_is_no_name(columns, write_table, role, word):
     columns["label_name"] = ["sad", "glad"] * 3
     columns["session"] = ["x", "x", "y", "y", "z", "z"]
     columns[role][2] = word
 
-    with pytest.raises(ManifestError, match=rf"row 4, column '{role}': '{word}' is how pandas"):
+    fault = rf"row 4, column '{role}': '{word}' stands for a missing value"
+    with pytest.raises(ManifestError, match=fault):
         read_manifest(write_table(columns))
+
+
+@pytest.mark.parametrize("role", ["utterance", "label", "speaker", "session"])
+def test_words_that_may_be_names_are_names(columns, write_table, role):
+    words = ["NA", "none", "Nan", "Null", "N/A", "-"]
+    columns["session"] = ["x", "x", "y", "y", "z", "z"]
+    expected = dict(zip(columns[role], words, strict=False))
+    columns[role] = [expected[cell] for cell in columns[role]]
+
+    manifest = read_manifest(write_table(columns))
+
+    found = manifest.classes if role == "label" else getattr(manifest, f"{role}s")
+    assert {*found} == {*expected.values()}
 
 
 @pytest.mark.parametrize("role", ["utterance", "label", "speaker", "session"])

@@ -55,7 +55,33 @@ def test_speakers_sessions_and_dialogues_are_read_where_no_column_tells():
         contents=["impro02", "impro01", "impro01"],
     )
     assert len(warnings) == 1
-    assert "session or the dialogue or the content: read from the utterance ids" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], "columns speaker, session, dialogue and content. They were read"),
+        (["speaker"], "columns session, dialogue and content. They were read"),
+        (["speaker", "content"], "columns session and dialogue. They were read"),
+        (["dialogue", "session", "content"], "column speaker. It was read"),
+        (["speaker", "session", "dialogue", "content"], None),
+    ],
+)
+def test_columns_read_from_the_ids_are_named(given, expected):
+    warnings = []
+
+    read_people(
+        {"utterance": IDS} | {role: ["F01", "M01", "F02"] for role in given},
+        [0, 1, 2],
+        warnings,
+        needed={"speaker"},
+    )
+
+    assert [
+        note.startswith(f"The table has no {expected} from the ids") for note in warnings
+    ] == ([True] if expected else [])
+    columns = "columns" if expected and expected.startswith("columns") else "column"
+    assert all(note.endswith(f"Add the {columns} if that is wrong.") for note in warnings)
 
 
 def test_columns_come_before_ids():
@@ -240,6 +266,36 @@ def test_two_columns_make_one_speaker(columns, write_table):
     manifest = read_manifest(write_table(columns), columns={"speaker": "day+speaker"})
 
     assert manifest.speakers.tolist() == ["1_A", "1_B", "2_A", "2_B", "3_A", "3_B"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(("a_b", "c"), ("a", "b_c")), (("1_", "2"), ("1", "_2"))]
+)
+@pytest.mark.parametrize("role", ["speaker", "content"])
+def test_two_columns_never_make_one_name_of_two(columns, write_table, role, first, second):
+    columns["day"] = [first[0], first[0], second[0], second[0], "x", "x"]
+    columns["who"] = [first[1], first[1], second[1], second[1], "y", "z"]
+
+    pairs = " and ".join(f"{day!r} . {who!r}" for day, who in (first, second))
+    fault = f"row 4, column 'day.who': {pairs} would both be {'_'.join(first)!r}; rename"
+    with pytest.raises(ManifestError, match=fault):
+        read_manifest(write_table(columns), columns={role: "day+who"})
+    columns["day"] = [cell.replace("_", "-") for cell in columns["day"]]
+    columns["who"] = [cell.replace("_", "-") for cell in columns["who"]]
+    manifest = read_manifest(write_table(columns), columns={role: "day+who"})
+    names = ["_".join(pair) for pair in zip(columns["day"], columns["who"], strict=True)]
+    assert getattr(manifest, f"{role}s").tolist() == names
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "<NA>", "#N/A", "NULL"])
+@pytest.mark.parametrize("part", ["day", "speaker"])
+def test_a_key_with_a_missing_part_is_refused(columns, write_table, word, part):
+    columns["day"] = ["1", "1", "2", "2", "3", "3"]
+    columns[part] = [word, *columns[part][1:5], word]
+
+    fault = rf"row 2, column 'day\+speaker': '{word}' stands for a missing value"
+    with pytest.raises(ManifestError, match=fault):
+        read_manifest(write_table(columns), columns={"speaker": "day+speaker"})
 
 
 def test_too_few_speakers_whose_names_begin_again_get_the_key(columns, write_table):

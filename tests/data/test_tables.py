@@ -3,6 +3,7 @@
 import io
 import re
 import tracemalloc
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ OPENFACE = """frame, face_id, timestamp, confidence, success, gaze_0_x, AU01_r
 2, 0, 0.033, 0.00, 0, 0.00, 0.0
 3, 0, 0.067, 0.97, 1, -0.75, 2.5
 """
+WORDS_OF_OPENFACE = ("face_id", "confidence", "success")
 
 
 def write(path, text):
@@ -85,6 +87,52 @@ def test_frames_of_openface_without_a_face_are_missing(tmp_path):
     found = read_sequence(path)
     np.testing.assert_array_equal(found, expected.to_numpy())
     assert np.isnan(found[1]).all()
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [some for n in range(4) for some in combinations(WORDS_OF_OPENFACE, n)],
+    ids="+".join,
+)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_two_words_of_openface_are_no_dimensions_nor_is_success(tmp_path, kept, ending):
+    table = pd.read_csv(io.StringIO(OPENFACE), skipinitialspace=True)
+    table = table.drop(columns={*WORDS_OF_OPENFACE} - {*kept})
+    path = tmp_path / f"u1.{ending}"
+    table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path)
+    left_out = kept if len(kept) > 1 or "success" in kept else ()
+    expected = table.drop(columns={"frame", "timestamp", *left_out})
+    if "success" in kept:
+        expected = expected.where(table["success"] == 1)
+
+    np.testing.assert_array_equal(read_sequence(path), expected.to_numpy())
+    assert _read_common([path]) == tuple(expected.columns)
+    if "face_id" in left_out:
+        table["face_id"] = [0, 1, 0]
+        table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path)
+        for chosen in (path, _write_choice(path, "AU01_r")):
+            with pytest.raises(SequenceError, match=r"several faces \(face_id\)"):
+                read_sequence(chosen)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "ns", "us", "\u00b5s", "sec", "msec", "seconds"])
+@pytest.mark.parametrize("sign", ["({})", " ({})", " [{}]", "_{}"])
+def test_a_time_may_name_its_unit(tmp_path, unit, sign):
+    times = ["frameTime", "Time", "timestamp", "start", "End", "frame_index"]
+    header = [name + sign.format(unit) for name in times]
+    path = write(tmp_path / "u1.csv", f"{','.join(header)},F0\n1,1,1,1,1,1,7\n2,2,2,2,2,2,8\n")
+    assert read_sequence(path).tolist() == [[7], [8]]
+
+    path = write(tmp_path / "u2.csv", f"{header[1]},F0\n0.2,7\n0.1,8\n")
+    with pytest.raises(SequenceError, match=r"time '0.1' does not come after '0.2'"):
+        read_sequence(path)
+
+
+def test_a_name_like_a_time_or_a_row_index_is_a_dimension(tmp_path):
+    header = ["times", "time (a)", "rise time (s)", "F1 (ms)", "Time (s) mean", "s", "time.1"]
+    header += ["level", "level_a", "sub level_0", "unnamed", "unnamed_0x"]
+    path = write(tmp_path / "u1.csv", f"{','.join(header)}\n{','.join('1' * len(header))}\n")
+    assert _read_common([path]) == tuple(header)
 
 
 @pytest.mark.parametrize("given", [{}, {"voice": "names.txt"}])
@@ -292,6 +340,57 @@ def test_labels_and_speakers_are_no_dimensions(dataset, columns, frame):
     assert read_header(paths[0]).shape == (5,)
     (note,) = manifest.warnings
     assert note.endswith("that are no dimensions: 'label', 'speaker'.")
+
+
+@pytest.mark.parametrize("again", ["saved", "reset"])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_row_indexes_of_pandas_are_no_dimensions(dataset, columns, frame, ending, again):
+    features = tuple(frame.columns)
+    frame["id"] = columns["utterance"]
+    for _ in range(3 if again == "saved" else 2):
+        buffer = io.StringIO()
+        frame.to_csv(buffer)
+        buffer.seek(0)
+        frame = pd.read_csv(buffer) if again == "saved" else frame.reset_index()
+    table = dataset.with_name(f"all.{ending}")
+    if ending == "csv":
+        frame.to_csv(table)
+    else:  # with two unnamed levels, which Parquet numbers
+        frame.set_index([frame.index, pd.Index([*"abcdef"])]).to_parquet(table)
+
+    manifest, paths = read_all(dataset, table)
+    assert _read_common(paths) == features
+    np.testing.assert_array_equal(read_sequence(paths[0]), frame.loc[0, list(features)])
+    noted = " ".join(manifest.warnings)
+    for name in {*frame.columns} - {*features, "id", "index", "Unnamed: 0"}:
+        assert repr(name) in noted
+
+
+@pytest.mark.parametrize("header", ["time", "Time (s)", "frameTime", "frame", "start", "end"])
+def test_a_time_among_rows_of_one_per_id_is_noted(dataset, columns, frame, header):
+    frame.insert(0, "id", columns["utterance"])
+    frame[header] = np.arange(6.0)[::-1]
+    table = dataset.with_name("all.csv")
+    frame.to_csv(table, index=False)
+
+    manifest, paths = read_all(dataset, table)
+    assert read_header(paths[0]).shape == (5,)
+    (note,) = manifest.warnings
+    assert note.endswith(f"columns of all.csv that are no dimensions: {header!r}.")
+    manifest, paths = read_all(dataset, table, frames_columns={"audio": "2-"})
+    assert _read_common(paths)[-1] == header
+    assert manifest.warnings == ()
+
+
+@pytest.mark.parametrize("header", ["time", "Time (s)", "frame", "start"])
+def test_times_of_frames_need_no_note(dataset, columns, header):
+    long = pd.DataFrame({"id": np.repeat(columns["utterance"], 2), header: [0, 1] * 6})
+    long["f0"] = np.arange(12.0)
+    long.to_csv(dataset.with_name("long.csv"), index=False)
+
+    manifest, paths = read_all(dataset, dataset.with_name("long.csv"))
+    assert read_header(paths[0]).shape == (2, 1)
+    assert not any("no dimensions" in note for note in manifest.warnings)
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from toolkit.pooling import (
     unregister_statistic,
 )
 from toolkit.pooling import corpus as corpus_module
+from toolkit.pooling.table import TableDraft
 
 STATISTICS = ("mean", "p90", "slope")
 
@@ -303,6 +305,66 @@ def test_a_statistic_of_ones_own_is_pooled_again_once_it_changes(manifest, tmp_p
     assert not np.array_equal(tables[1], tables[2])
     assert np.array_equal(tables[0], tables[3])
     assert len(list(tmp_path.glob("audio-*"))) == 3
+
+
+def close_over(value):
+    return lambda frames: (frames, value)
+
+
+def take_by_default(value):
+    return lambda frames, weights=value: (frames, weights)
+
+
+def take_by_keyword(value):
+    return lambda frames, *, weights=value: (frames, weights)
+
+
+def weigh(weights, frames):
+    return frames @ weights
+
+
+WEIGHTS = np.linspace(0, 1, 2_000)
+#: Values of a statistic, each another than `WEIGHTS`.
+OTHERS = {
+    "number": lambda: np.where(np.arange(2_000) == 1_000, 7, WEIGHTS),
+    "digit": lambda: np.where(np.arange(2_000) == 1_000, WEIGHTS + 1e-12, WEIGHTS),
+    "shape": lambda: WEIGHTS.reshape(40, 50),
+    "type": lambda: WEIGHTS.astype(np.float32),
+    "order of bytes": lambda: WEIGHTS.astype(">f8"),
+    "objects": lambda: WEIGHTS.astype(object),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        close_over,
+        take_by_default,
+        take_by_keyword,
+        lambda value: close_over((1, [value])),
+        lambda value: close_over({"weights": value}),
+        lambda value: close_over(SimpleNamespace(weights=value)),
+        lambda value: take_by_default([value]),
+        lambda value: partial(weigh, value),
+    ],
+)
+def test_every_number_of_a_statistic_is_part_of_the_key(register, make, other):
+    keys = []
+    for value in (WEIGHTS, OTHERS[other](), OTHERS[other]()):
+        register("own", make(value))
+        keys.append(TableDraft.make_key("audio", ["own"]))
+
+    assert keys[0] != keys[1] == keys[2]
+
+
+def test_the_code_of_a_statistic_without_a_source_is_part_of_the_key(register):
+    keys = set()
+    for code in ("x.mean(0)", "x.max(0)", "x.max(1)", "x.max(0) + 1"):
+        register("own", eval(f"lambda x: {code}"))
+        keys.add(TableDraft.make_key("audio", ["own"]))
+
+    assert len(keys) == 4
 
 
 @pytest.fixture

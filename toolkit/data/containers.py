@@ -10,7 +10,6 @@ import threading
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 from math import prod
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.headers import FIRST_READ, LEAVE_EMPTY, SequenceError, SequenceHeader
-from toolkit.data.roles import ROLES
+from toolkit.data.roles import ROLES, suggest
 
 NAMES = "names"
 """Array of an npz file, or attribute of an HDF5 data set, that names the dimensions."""
@@ -120,11 +119,9 @@ def _resolve_member(names: Collection[str], path: Path | str, read_shape: Any = 
             f"{path} holds {len(names):,} arrays ({first}); name one of them as in "
             f"{member.file.name}#{only}, or call each as its utterance."
         )
-    near = get_close_matches(member.name, names, n=1)
     raise SequenceError(
-        f"{member.file} holds no array {member.name!r}"
-        f"{f'; did you mean {near[0]!r}?' if near else '.'} It has {len(names):,}: {first}. "
-        "Leave the cell in the table empty if the modality is missing there."
+        f"{member.file} holds no array {member.name!r};{suggest(member.name, [*names])} it has "
+        f"{len(names):,}: {first}. Leave the cell empty where the modality is missing."
     )
 
 
@@ -199,8 +196,7 @@ def _load_entries(signature: tuple[Any, ...]) -> dict[str, ZipInfo]:
             f"{file} cannot be read as an .npz archive: {error}. Write the file again with "
             "np.savez."
         ) from error
-    arrays = [entry for entry in entries if entry.filename.endswith(".npy")]
-    return {entry.filename.removesuffix(".npy"): entry for entry in arrays}
+    return {e.filename[: -len(".npy")]: e for e in entries if e.filename.endswith(".npy")}
 
 
 def _read_packed(entry: ZipInfo, file: Path, path: Path | str) -> bytes:
@@ -280,8 +276,14 @@ def find_dataset(h5py: Any, root: Any, member: _Member, path: Path | str) -> Any
         return _follow(h5py, root, only, path)
     found = _follow(h5py, root, member.name, path)
     if found is None:  # CMU-SDK: FEATURES/data/UTTERANCE/features
-        nested = (_follow(h5py, root, f"{name}/data/{member.name}", path) for name in root)
-        found = next((node for node in nested if node is not None), None)
+        places = [f"{name}/data/{member.name}" for name in root]
+        places = [place for place in places if _follow(h5py, root, place, path) is not None]
+        if len(places) > 1:
+            first, second = map(_shorten, places[:2])
+            raise SequenceError(
+                f"{path} is {first} and {second}; name one, as in {member.file.name}#{first}."
+            )
+        found = _follow(h5py, root, places[0], path) if places else None
     if found is not None and not isinstance(found, h5py.Dataset):
         found = _follow(h5py, found, "features", path)
     if isinstance(found, h5py.Dataset):

@@ -220,11 +220,12 @@ def _explain_ignored(header: str, cells: Sequence[str]) -> str:
         ending = Counter(match[1].casefold() for match in matches).most_common(1)[0][0]
         return f"it lists .{ending} files. {advise(ending)}"
     if cells and all("/" in cell or "\\" in cell for cell in cells):
-        return "its cells look like paths without an ending. Name one .npy file in each."
+        return "its cells look like paths without an ending. Name one feature file in each."
     words = header.casefold()
     if words in NAMED_MODALITIES or any(words in names for names in _ALIASES):
         return (
-            "its cells name no feature files. Features of a modality are read from .npy files."
+            "its cells are not file names. Write the path of one feature file per row "
+            f"({', '.join(SEQUENCE_EXTENSIONS)}); for words use --extract {words}=tfidf."
         )
     return ""
 
@@ -355,9 +356,8 @@ def _locate_column(
     rows, utterance = table.rows, table.roles.get("utterance")
     header, problems = rows.header[position], rows.problems
     n_rows = Counter(rows.column(position))  # of all rows, also of excluded classes
-    sentences = {sentence for cell in n_rows if (sentence := missing_dependency(cell))}
-    for sentence in sorted(sentences):
-        problems.add(sentence, column=header)
+    for lacking in sorted({text for cell in n_rows if (text := missing_dependency(cell))}):
+        problems.add(lacking, column=header)
     paths: list[Path | None] = []
     refused: list[tuple[int, str, str | None]] = []
     for i in kept:
@@ -399,12 +399,10 @@ def _locate_column(
 def _locate(cell: str, folder: FeatureFolder, array: str | None) -> Path:
     """Find the file of a cell; `array` is taken from a container where the cell names none."""
     member = split_member(cell)
-    if member is None:
-        return folder.find(cell)
-    if member.name is not None:
+    if member and member.name is not None:
         cell, array = cell.removesuffix(f"#{member.name}"), member.name
     file = folder.find(cell)
-    return file if array is None else Path(f"{file}#{array}")
+    return Path(f"{file}#{array}") if member and array is not None else file
 
 
 def _refuse_missing(

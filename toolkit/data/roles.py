@@ -49,8 +49,8 @@ _REQUIRED = ("utterance", "label", "speaker")
 MAX_LENGTH = 200
 """Longer cells are no names."""
 
-# Words that pandas writes for a missing value. NA and none may be names, and Nan is one.
-_MISSING = {"nan", "NaN", "<NA>"}
+# Missing values of pandas, Excel and databases. NA and none may be names, and Nan is one.
+_MISSING = {"nan", "NaN", "<NA>", "#N/A", "NULL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,9 @@ class Columns:
             if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
                 continue
             free = _free_columns(header, role, roles)
-            if role == "content":
-                free = [i for i in free if i not in files]
-            if not free:
-                further = FURTHER.get(role, ())
-                free = [
-                    i for i in _free_columns(header, role, roles, further) if i not in files
-                ]
+            if role == "content" or not free:
+                more = _free_columns(header, role, roles, () if free else FURTHER.get(role, ()))
+                free = [i for i in more if i not in files]
             if len(free) == 1:
                 roles[role] = free[0]
             elif free:
@@ -245,7 +241,7 @@ class Columns:
                 elif cell in _MISSING and (not may_be_empty or role == "session"):
                     remedy = "empty the cell" if may_be_empty else "leave the row out"
                     text = (
-                        f"{cell!r} is how pandas writes a missing value; write the "
+                        f"{cell!r} stands for a missing value; write the "
                         f"{role.replace('_', ' ')}, or {remedy}."
                     )
                 elif CONTROL.search(cell):
@@ -270,10 +266,18 @@ def _combine_columns(rows: Rows, wanted: Iterable[str]) -> Rows:
     for name in wanted:
         at = find_columns(rows.header, name)
         if len(at) > 1:
-            parts = [[row[i] for i in at] for row in rows.cells]
-            joined = ["_".join(cells) if all(cells) else "" for cells in parts]
-            cells = tuple((*row, key) for row, key in zip(rows.cells, joined, strict=True))
-            rows = replace(rows, header=(*rows.header, name), cells=cells)
+            pairs: dict[str, list[str]] = {}
+            cells = []
+            for row, number in zip(rows.cells, rows.numbers, strict=True):
+                pair = [row[i] for i in at]
+                gap = [cell for cell in pair if not cell or cell in _MISSING]
+                key = gap[0] if gap else "_".join(pair)
+                if not gap and (first := pairs.setdefault(key, pair)) != pair:
+                    both = " and ".join(" + ".join(map(repr, part)) for part in (first, pair))
+                    text = f"{both} would both be {key!r}; rename one of them."
+                    rows.problems.add(text, row=number, column=name)
+                cells.append((*row, key))
+            rows = replace(rows, header=(*rows.header, name), cells=tuple(cells))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -134,10 +135,9 @@ class _People(NamedTuple):
         """Doubt names that begin again in each session, such as A and B; empty if none do."""
         if not self.sessions or not self.speakers:
             return ""
-        sessions_of: dict[str, set[str]] = {}
-        for speaker, session in zip(self.speakers, self.sessions, strict=True):
-            sessions_of.setdefault(speaker, set()).add(session)
-        several = sorted(name for name, found in sessions_of.items() if len(found) > 1)
+        pairs = {*zip(self.speakers, self.sessions, strict=True)}
+        sessions_of = Counter(speaker for speaker, _ in pairs)
+        several = sorted(name for name, count in sessions_of.items() if count > 1)
         local = [name for name in several if _LOCAL_NAME.fullmatch(canonical_name(name))]
         if not local or 2 * len(local) < len(sessions_of):
             return ""
@@ -165,19 +165,16 @@ class _People(NamedTuple):
                 "Each speaker has a single label: here, recognising a person and knowing the "
                 "label are the same thing."
             )
-        speakers_of: dict[str, set[str]] = {}
-        for speaker, label in sorted(set(zip(self.speakers, labels, strict=True))):
-            speakers_of.setdefault(label, set()).add(speaker)
-        single = [label for label, group in speakers_of.items() if len(group) == 1]
+        pairs = sorted(set(zip(self.speakers, labels, strict=True)))
+        speakers_of = Counter(label for _, label in pairs)
+        single = [pair for pair in pairs if speakers_of[pair[1]] == 1]
         warnings.extend(
-            f"Class {label!r} occurs with speaker {min(speakers_of[label])!r} only: nothing is "
-            "left to learn it from when that speaker is held out."
-            for label in single[:_MOST_NAMED]
+            f"Class {label!r} occurs with speaker {speaker!r} only: nothing is left to learn "
+            "it from when that speaker is held out."
+            for speaker, label in single[:_MOST_NAMED]
         )
-        if len(single) > _MOST_NAMED:
-            warnings.append(
-                f"Classes that occur with one speaker only: {len(single) - _MOST_NAMED:,} more."
-            )
+        if (more := len(single) - _MOST_NAMED) > 0:
+            warnings.append(f"Classes that occur with one speaker only: {more:,} more.")
 
 
 def read_people(
@@ -197,16 +194,16 @@ def read_people(
         absent = [role for role in roles if role not in values]
         values |= {role: [getattr(origins[i], role) for i in kept] for role in absent}
         if absent:
+            plural, listed = "s" * (len(absent) > 1), ", ".join(absent)
             warnings.append(
-                f"No column gives the {' or the '.join(absent)}: read from the utterance ids, "
-                "which are IEMOCAP's."
+                f"The table has no column{plural} {' and '.join(listed.rsplit(', ', 1))}. "
+                f"{'They were' if plural else 'It was'} read from the ids, which look like "
+                f"IEMOCAP's (Ses01F_impro01_F001). Add the column{plural} if that is wrong."
             )
     sessions = values.get("session")
     if sessions and "session" not in needed and not all(sessions):
-        n_without = sessions.count("")
-        warnings.append(
-            f"Sessions are not used: {n_without:,} of {len(kept):,} rows have none."
-        )
+        n = sessions.count("")
+        warnings.append(f"Sessions are not used: {n:,} of {len(kept):,} rows have none.")
         sessions = None
     contents = values.get("content")
     named = [
@@ -237,8 +234,7 @@ def _compare_origins(
         for in_column, in_id in sorted(pairs):
             key, name = (in_column, in_id) if column_first else (in_id, in_column)
             names.setdefault(key, []).append(name)
-        mixed = [key for key in names if len(names[key]) > 1]
-        if mixed:
+        if mixed := [key for key in names if len(names[key]) > 1]:
             several = " and ".join(map(repr, names[mixed[0]][:3]))
             column, ids = (repr(mixed[0]), several) if column_first else (several, mixed[0])
             warnings.append(

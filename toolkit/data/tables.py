@@ -9,7 +9,7 @@ import io
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -29,8 +29,11 @@ _TIMES = ("frame_time", "timestamp", "time", "start", "frame", "frame_index")
 _PLAIN = {"", "unnamed_0", "index", "index_level_0", "end", *_TIMES, *_IDS[0], *_IDS[1]}
 _OF_ROLES = {word for role in (*ROLES.values(), *FURTHER.values()) for word in role}
 _OTHERS = _PLAIN | _OF_ROLES
-_OPENFACE = ("face_id", "confidence", "success")
+_OPENFACE, _SPAN = ("face_id", "confidence", "success"), {"start", "end"}
 _EXPECTED = {*_PLAIN, *_OPENFACE}
+#: Further row numbers of pandas, as `Unnamed: 0.1`, and times with a unit, as `Time (s)`.
+_INDEX = re.compile(r"(unnamed|(index_)?level)_\d+(_\d+)*")
+_UNIT = re.compile(rf"^({'|'.join(_TIMES)}|end)_([mnuμ]?s(ecs?)?|(milli)?seconds?)$")
 #: Known layouts, and the words of the headers that show them.
 _LAYOUTS = {
     "openSMILE (name;frameTime;...)": ("name", "frame_time"),
@@ -94,8 +97,7 @@ class NumberTable(NamedTuple):
                 f"{len(self.rows):,}: {list_names(self.rows)}. Leave the cell in the table "
                 "empty if the modality is missing there."
             )
-        chosen = self.rows[name]
-        return self.numbers[chosen] if self.timed else self.numbers[chosen[0]]
+        return self.numbers[self.rows[name] if self.timed else self.rows[name][0]]
 
     @classmethod
     def name_place(cls, path: Path, dimension: int, row: int | None = None) -> str:
@@ -138,8 +140,7 @@ class _Text:
         self.file = file
         size = SequenceHeader((file.stat().st_size,), np.dtype("u1"), False, 0)
         with size.within_memory(file):
-            content = file.read_bytes()
-        content = content.removeprefix(codecs.BOM_UTF8)
+            content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
@@ -184,8 +185,7 @@ class _Text:
         special = any(sign in body for sign in self._signs.encode())
         if special or not body or b"\r" in content.replace(b"\r\n", b""):
             return False
-        found = parse_cells(body, separator, len(self.header), self.dims)
-        if found is None:
+        if (found := parse_cells(body, separator, len(self.header), self.dims)) is None:
             return False
         self._body, (self._numbers, self._spans, lines, hard) = body, found
         self.lines = (lines + above).tolist()
@@ -306,9 +306,7 @@ def _arrange(source: _Text | _Parquet) -> NumberTable:
     if "" in rows:
         where = source.name_row(rows[""][0])
         raise SequenceError(f"{file}, {where}: the id in column {header[ids or 0]!r} is empty.")
-    numbers = source.read_numbers()
-    if "success" in words:
-        numbers = _hide_failures(source, numbers, words)
+    numbers = _read_numbers(source, words)
     time = next((words.index(word) for word in _TIMES if word in words), None)
     twice = next(((name, same) for name, same in rows.items() if len(same) > 1), None)
     if twice and time is None:
@@ -321,8 +319,11 @@ def _arrange(source: _Text | _Parquet) -> NumberTable:
     if time is not None:
         _check_times(source, time, rows)
     names = tuple(header[i] for i in dims)
+    # Rows of one per id need no time: it may be a feature, as in LIWC.
+    doubtful = {*_TIMES, "end"} - (_SPAN if {*words} >= _SPAN else set())
+    known = _EXPECTED - (doubtful if len(rows) > 1 and not twice else set())
     # Every table has ids, times or the columns of its layout; a dimension has no word here.
-    left_out = tuple(h for h, word in zip(header, words, strict=True) if word not in _EXPECTED)
+    left_out = tuple(h for h, word in zip(header, words, strict=True) if word not in known)
     timed, lines = twice is not None, np.array(source.lines)
     return NumberTable(file, names, left_out, numbers, rows, timed, fault, lines)
 
@@ -355,7 +356,7 @@ def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
                 "frames of OpenFace; rename the column where it does not."
             )
         return dims
-    others = {*_OTHERS, *(_OPENFACE if "success" in words else ())}
+    others = {*_OTHERS, *filter(_INDEX.fullmatch, words), *_find_openface(words)}
     # A name of signs alone is one; a first column without a name holds row numbers.
     dims = [i for i, word in enumerate(words) if word not in others or (header[i] and not word)]
     if not dims:
@@ -366,7 +367,11 @@ def _find_dims(header: Sequence[str], file: Path, chosen: str) -> list[int]:
 @lru_cache(maxsize=16)
 def _join_words(header: tuple[str, ...]) -> tuple[str, ...]:
     # Kept, since thousands of files have one header.
-    return tuple(map(join_words, header))
+    return tuple(_UNIT.sub(r"\1", join_words(name)) for name in header)
+
+
+def _find_openface(words: Collection[str]) -> tuple[str, ...]:
+    return _OPENFACE if "success" in words or {*words} >= {"face_id", "confidence"} else ()
 
 
 def _is_number(*texts: str) -> bool:
@@ -405,16 +410,18 @@ def _advise_ids(header: Sequence[str], position: int) -> str:
     )
 
 
-def _hide_failures(
-    source: _Text | _Parquet, numbers: NDArray[Any], words: Sequence[str]
-) -> NDArray[Any]:
-    """Make frames of OpenFace without a face missing, which its numbers do not show."""
-    file, texts = source.file, source.read_texts(words.index("success"))
+def _read_numbers(source: _Text | _Parquet, words: Sequence[str]) -> NDArray[Any]:
+    """Read the numbers; those of OpenFace without a face do not show it and become missing."""
+    file, numbers = source.file, source.read_numbers()
+    faces = source.read_texts(words.index("face_id")) if "face_id" in words else ()
+    if _find_openface(_join_words(tuple(source.header))) and len({*faces}) > 1:
+        raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")
+    if "success" not in words:
+        return numbers
+    texts = source.read_texts(words.index("success"))
     success = np.array([float(text) if _is_number(text) else np.nan for text in texts])
     if not np.isin(success, (0, 1)).all():
         raise SequenceError(f"{file}: column 'success' holds something else than 0 and 1.")
-    if "face_id" in words and len({*source.read_texts(words.index("face_id"))}) > 1:
-        raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")
     return np.where(success[:, None] == 1, numbers, np.nan)
 
 
@@ -435,8 +442,7 @@ def _check_times(source: _Text | _Parquet, time: int, rows: Mapping[str, list[in
 def list_names(names: Iterable[str]) -> str:
     """List the first of some names."""
     names = list(names)
-    more = ", ..." if len(names) > 5 else ""
-    return ", ".join(repr(name[:80]) for name in names[:5]) + more
+    return ", ".join(repr(name[:80]) for name in names[:5]) + ", ..." * (len(names) > 5)
 
 
 #: `@attribute NAME TYPE` of ARFF, with quotes around a name that holds white space.
@@ -479,10 +485,8 @@ def _choose_columns(header: Sequence[str], chosen: str, file: Path) -> list[int]
         option = f"{file}: --frames-columns, {part!r}"
         if not match:
             if part not in header:
-                near = suggest(part, header)
-                raise SequenceError(
-                    f"{option} is no column;{near} it has {list_names(header)}."
-                )
+                near = f"{suggest(part, header)} it has {list_names(header)}."
+                raise SequenceError(f"{option} is no column;{near}")
             dims.add(header.index(part))
             continue
         first, last = int(match[1]), int(match[3] or (len(header) if match[2] else match[1]))
@@ -496,7 +500,7 @@ def _choose_columns(header: Sequence[str], chosen: str, file: Path) -> list[int]
 
 def _describe_header(header: Sequence[str]) -> str:
     """Say what the header of a table is, and which known layout is nearest."""
-    words = {*map(join_words, header)}
+    words = {*_join_words(tuple(header))}
     # The largest part of the words of a layout that the header has.
     near, parts = max(_LAYOUTS.items(), key=lambda item: len(words & {*item[1]}) / len(item[1]))
     lacks = [repr(word) for word in parts if word not in words]

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -88,16 +89,12 @@ class FeatureTable:
         FeatureTable or None
             The table; None if there is none, or any byte has changed.
         """
-        record = _read_record(folder / _RECORD)
-        try:
-            if record is None or any(
-                checksum(folder / name) != expected
-                for name, expected in record["checksums"].items()
-            ):
-                return None
-            return _open_table(folder, record)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        record = _read_record(folder / _RECORD) or {}
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            sums = record["checksums"].items()
+            if all(checksum(folder / name) == expected for name, expected in sums):
+                return _open_table(folder, record)
+        return None
 
     def check_unchanged(self) -> None:
         """Refuse a table whose file in the cache has changed since it was opened."""
@@ -156,19 +153,28 @@ _VALUES, _ROWS, _RECORD = "values.npy", "rows.npz", "table.json"
 _POOLING_VERSION = "3"
 
 
+def _describe_value(value: object) -> str:
+    # By its bytes, since the text of a million numbers takes seconds.
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    # In full, since NumPy shortens arrays inside of others, and rounds their numbers.
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+        return repr(value)
+
+
 def _describe_code(name: str) -> str:
     """Describe a statistic by its code and the values that this holds: either may change."""
     function = STATISTICS[name]
-    closure = getattr(function, "__closure__", None) or ()
-    held = [repr(cell.cell_contents) for cell in closure]
-    held.append(repr(getattr(function, "__defaults__", None)))
-    held.append(repr(getattr(function, "__kwdefaults__", None)))
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    held += getattr(function, "__defaults__", None) or ()
+    held += (getattr(function, "__kwdefaults__", None) or {}).values()
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):  # typed into a console, or not a function
         code = getattr(function, "__code__", None)
-        source = f"{code.co_code!r} {code.co_consts!r}" if code else repr(function)
-    return "\n".join([source, *held])
+        parts = (code.co_code, code.co_consts, code.co_names) if code else function
+        source = _describe_value(parts)
+    return "\n".join([source, *map(_describe_value, held)])
 
 
 class TableDraft:
@@ -184,9 +190,7 @@ class TableDraft:
     def make_key(modality: str, statistics: Sequence[str], *settings: str) -> str:
         """Name a table by all that decides its bytes, such as a digest of the files."""
         code = [_describe_code(name) for name in statistics if name not in BUILT_IN]
-        payload = json.dumps(
-            [_POOLING_VERSION, modality, list(statistics), code, list(settings)]
-        )
+        payload = json.dumps([_POOLING_VERSION, modality, [*statistics], code, [*settings]])
         return f"{modality}-{hashlib.sha256(payload.encode()).hexdigest()[:24]}"
 
     @classmethod
@@ -243,8 +247,7 @@ class TableDraft:
         """
         temporary, folder = self.folder, self._cache / name
         np.savez(temporary / _ROWS, present=present, n_frames=n_frames)
-        checksums = {file: checksum(temporary / file) for file in (_VALUES, _ROWS)}
-        record |= {"checksums": checksums}
+        record["checksums"] = {file: checksum(temporary / file) for file in (_VALUES, _ROWS)}
         _write_record(temporary / _RECORD, record)
         for path in (temporary / _VALUES, temporary / _ROWS):
             with path.open("rb+") as file:
@@ -293,14 +296,12 @@ def _write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 def _read_record(path: Path) -> dict[str, Any] | None:
     """Read a file of :func:`_write_record`; None if it is missing or damaged."""
-    try:
+    with suppress(OSError, ValueError):
         text, expected = path.read_text(encoding="utf-8").rsplit("\n", 2)[:2]
-        if checksum(text.encode()) != expected:
-            return None
-        record: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError):
-        return None
-    return record
+        if checksum(text.encode()) == expected:
+            record: dict[str, Any] = json.loads(text)
+            return record
+    return None
 
 
 #: Columns that are brought to float64 at a time, so that memory does not grow with the table.
@@ -342,15 +343,9 @@ def normalise_speakers(
                 rows = speakers == speaker
                 values[rows, block] = _standardise(columns[rows])
         del values  # Windows renames no folder of a file that is still mapped
-        return draft.save(
-            name,
-            table.present,
-            table.n_frames,
-            modality=table.modality,
-            statistics=table.statistics,
-            digest=table.digest,
-            counts=dict(table.counts),
-        )
+        record: dict[str, Any] = {"digest": table.digest, "counts": dict(table.counts)}
+        record |= {"modality": table.modality, "statistics": table.statistics}
+        return draft.save(name, table.present, table.n_frames, **record)
 
 
 def _standardise(values: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -408,8 +403,7 @@ def write_table(
     ids = [str(utterance) for utterance in utterances]
     if len(ids) != len(table.values):
         raise ValueError(
-            f"Got {len(ids)} utterances for a table of {len(table.values)} rows; expected one "
-            "a row."
+            f"Got {len(ids)} utterances for a table of {len(table.values)} rows; one per row."
         )
     folder = Path(folder)
     path = folder / f"{table.modality}.{form}"
@@ -429,10 +423,8 @@ def write_table(
         "columns": list(table.names),
         "dimensions": list(dimensions),
         "rows": [
-            {"utterance": utterance, "present": bool(present), "n_frames": int(n_frames)}
-            for utterance, present, n_frames in zip(
-                ids, table.present, table.n_frames, strict=True
-            )
+            {"utterance": name, "present": bool(present), "n_frames": int(n_frames)}
+            for name, present, n_frames in zip(ids, table.present, table.n_frames, strict=True)
         ],
         "counts": dict(table.counts),
         "digest": table.digest,
