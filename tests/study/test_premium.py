@@ -333,6 +333,20 @@ def test_a_wide_modality_is_reduced_as_in_a_study_and_it_is_noted(
     assert reduced.scores != whole.scores
 
 
+def test_inner_folds_that_a_premium_does_not_make_are_not_examined(
+    corpus, tmp_path, monkeypatch
+):
+    examined = []
+    monkeypatch.setattr(
+        premium_command, "check_data", lambda plan: examined.append(plan.list_units()) or 1 / 0
+    )
+
+    with pytest.raises(ZeroDivisionError):
+        run(corpus, tmp_path / "out", seeds=2)
+
+    assert examined == [[]]
+
+
 def test_the_folder_of_a_study_file_stays_the_studys(corpus, tmp_path):
     file = tmp_path / "study.toml"
     data = (corpus / "dataset.csv").as_posix()

@@ -67,7 +67,6 @@ from toolkit.validation.folds import (
     fold_name,
     groups_of,
     holds_content,
-    inner_folds,
     resolve_outer,
 )
 from toolkit.validation.search import (
@@ -390,22 +389,14 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
 
 def _check_people(plan: Plan) -> None:
     """Refuse folds that leave no one to validate on, and speakers of one utterance each."""
-    config, manifest = plan.config, plan.manifest
-    grouping = outer_grouping(config.outer)
-    groups = groups_of(manifest.groups(grouping))
-    check = partial(
-        inner_folds,
-        manifest,
-        grouping=grouping,
-        n_folds=config.inner,
-        seed=config.seed,
-        content_parts=config.content_parts,
-    )
-    check(min(plan.folds, key=lambda f: len(np.unique(groups[f.train]))), purpose="out-of-fold")
+    config, manifest, protocol = plan.config, plan.manifest, plan.protocol
+    groups = groups_of(manifest.groups(outer_grouping(config.outer)))
+    fewest = min(plan.folds, key=lambda f: len(np.unique(groups[f.train])))
+    protocol.split(manifest, fewest, "out-of-fold")
     if holds_content(config.outer):  # any fold may be left with contents of one class
         for fold in (*plan.folds, final_fold(manifest)):
-            check(fold, purpose="search")
-            check(fold, purpose="out-of-fold")
+            protocol.split(manifest, fold, "search")
+            protocol.split(manifest, fold, "out-of-fold")
     if config.normalise == "speaker" and len(np.unique(manifest.speakers)) == len(manifest):
         raise ConfigError(
             "--normalise speaker: every speaker has a single utterance, so that all features "

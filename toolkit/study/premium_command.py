@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -86,7 +86,8 @@ def _run_premium(
     probes: list[ProbeScore] = []
     projected: dict[str, Projection] = {}
     with lock_folder(folder):
-        check_data(plan)
+        # Without the units of a study, no inner fold is examined: here, none is made.
+        check_data(replace(plan, systems={}, seeded={}))
         gaps = describe_gaps(manifest, content_parts=config.content_parts)
         planned, absent = make_probes(manifest) if with_probes else ([], [])
         gaps += tuple(absent)

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +46,35 @@ class Protocol:
     inner: int = 3
     seed: int = 0
     content_parts: int = CONTENT_PARTS
+
+    def split(
+        self, manifest: Manifest, fold: Fold, purpose: Literal["search", "out-of-fold"]
+    ) -> tuple[Fold, ...]:
+        """Split the training rows of an outer fold again.
+
+        Parameters
+        ----------
+        manifest : Manifest
+            The utterances.
+        fold : Fold
+            The outer fold.
+        purpose : {"search", "out-of-fold"}
+            Each has a partition of its own.
+
+        Returns
+        -------
+        tuple of Fold
+            As of :func:`toolkit.validation.folds.inner_folds`.
+        """
+        return inner_folds(
+            manifest,
+            fold,
+            grouping=outer_grouping(self.outer),
+            n_folds=self.inner,
+            seed=self.seed,
+            purpose=purpose,
+            content_parts=self.content_parts,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,16 +219,8 @@ def run_unit(
         n_threads=n_threads,
         device=device,
     )
-    split = partial(
-        inner_folds,
-        manifest,
-        fold,
-        grouping=grouping,
-        n_folds=protocol.inner,
-        seed=protocol.seed,
-        content_parts=protocol.content_parts,
-    )
-    search_folds, fresh_folds = split(purpose="search"), split(purpose="out-of-fold")
+    search_folds = protocol.split(manifest, fold, "search")
+    fresh_folds = protocol.split(manifest, fold, "out-of-fold")
     found = search_params(fits, search_folds, options, storage=storage, study_name=study_name)
     # Scores are optimistic on the folds that chose the parameters, so fusion learns from
     # predictions on a partition of its own.
@@ -284,15 +304,7 @@ def run_logistic_unit(
     ledger = Ledger(system, fold, manifest.utterances, manifest.groups(grouping))
     rows = _usable_rows(manifest, features, fold, system)
     ledger.record("class shares", "train", fold.train)
-    folds = inner_folds(
-        manifest,
-        fold,
-        grouping=grouping,
-        n_folds=protocol.inner,
-        seed=protocol.seed,
-        purpose="search",
-        content_parts=protocol.content_parts,
-    )
+    folds = protocol.split(manifest, fold, "search")
     model, columns, multiple = tune_logistic(
         features,
         manifest.labels,
