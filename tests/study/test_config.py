@@ -18,6 +18,20 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     assert (config.trials, config.seed, config.modality) == (9, 3, ("text",))
 
 
+def test_mappings_are_combined_by_key_and_the_command_line_wins(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('merge = {angry = "sad", calm = "neutral"}\n[table]\nvoice = "a.csv"\n')
+
+    config = load_config(path, {"merge": {"happy": "neutral", "calm": "sad"}})
+
+    assert config.merge == {"angry": "sad", "calm": "sad", "happy": "neutral"}
+    assert config.table == {"voice": tmp_path / "a.csv"}
+    with pytest.raises(ConfigError, match="--merge 'x'"):
+        load_config(path, {"merge": "x"})
+    path.write_text('merge = "x"\n')
+    assert load_config(path, {"merge": {"a": "b"}}).merge == {"a": "b"}
+
+
 def test_paths_in_a_file_are_relative_to_it(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text('data = "data/dataset.csv"\n')

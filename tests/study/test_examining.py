@@ -131,15 +131,13 @@ def partitions(manifest):
     """Folds of a study under two seeds, by definition: outer, search and out-of-fold ones."""
     outer, shared = make_folds(manifest, "3", seed=0), {"grouping": "speaker", "n_folds": 2}
     found = [("outer", fold) for fold in outer]
-    for seed, folds in {
-        0: (*outer, final_fold(manifest)),
-        derive_seed(0, "seed noise", 1): outer,
-    }.items():
+    own = {0: (*outer, final_fold(manifest)), derive_seed(0, "seed noise", 1): outer}
+    for seed, folds in own.items():
         for fold in folds:
             for purpose in ("search", "out-of-fold"):
                 parts = inner_folds(manifest, fold, seed=seed, purpose=purpose, **shared)
-                kind = f"{'final ' if fold.number < 0 else ''}{purpose}{' again' if seed else ''}"
-                found += [(kind, part) for part in parts]
+                where = ("final " * (fold.number < 0), " again" * (seed > 0))
+                found += [(purpose.join(where), part) for part in parts]
     return found
 
 

@@ -152,8 +152,11 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
                 for key in unknown
             )
         )
+    for name, value in options.items():
+        is_mapping = isinstance(value, dict) and isinstance(keys.get(name), dict)
+        keys[name] = keys[name] | value if is_mapping else value
     try:
-        return StudyConfig(**_match_choices(_unify(keys | options)))
+        return StudyConfig(**_match_choices(_unify(keys)))
     except ValidationError as error:
         problems = [
             _describe_problem(problem["loc"], problem["input"], problem["msg"])
@@ -405,7 +408,11 @@ def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str
                 w.strip() for text in words for w in text.split(",") if w.strip()
             )
         elif kind is dict:
-            values[name] = dict(_pair(name, text) for text in words)
+            values[name] = {}
+            for key, value in (_pair(name, text) for text in words):
+                if values[name].setdefault(key, value) != value:
+                    pairs = f"{key}={values[name][key]} and {key}={value}"
+                    raise ConfigError(f"{_flag(name)} has {pairs}: leave one of them out.")
         elif kind is Path:
             values[name] = Path(words)
         else:
