@@ -73,6 +73,27 @@ def test_only_files_of_the_inventory_are_removed(claimed):
     assert listed(claimed) == ["figures/b.svg"]
 
 
+def test_a_run_that_reserves_all_of_its_files_removes_those_of_earlier_runs(claimed):
+    mine = [claimed / name for name in ("mine.csv", "figures/mine.svg")]
+    Inventory(claimed).reserve(["a.csv", "figures/b.svg", "gone.csv"])
+    for path in (*mine, claimed / "a.csv", claimed / "figures" / "b.svg"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+
+    Inventory(claimed).reserve(["a.csv", "c.csv"], whole=True)
+    assert (claimed / "a.csv").exists()
+    assert not (claimed / "figures" / "b.svg").exists()
+    # What was removed belongs to whoever writes it next.
+    (claimed / "gone.csv").write_text("mine")
+    Inventory(claimed).reserve(["c.csv"])
+    with pytest.raises(FolderError, match=r"would replace: gone\.csv"):
+        Inventory(claimed).reserve(["gone.csv"], whole=True)
+
+    Inventory(claimed).reserve(["c.csv"], whole=True)
+    assert not (claimed / "a.csv").exists()
+    assert all(path.exists() for path in (*mine, claimed / "gone.csv"))
+
+
 def test_a_file_of_somebody_else_is_not_replaced(claimed):
     (claimed / "report.md").write_text("mine")
 

@@ -406,6 +406,22 @@ def test_a_probe_tells_only_where_its_p_shows_it(probed):
     assert "a linear probe was not shown to tell the label" in hidden
 
 
+def test_files_of_an_earlier_premium_are_removed_and_no_others(corpus, probed, monkeypatch):
+    mine = [probed.folder / name for name in ("thesis.csv", "space-mine.svg")]
+    for path in mine:
+        path.write_text("mine")
+    config = StudyConfig(data=corpus / "dataset.csv", out=probed.folder, modality=("audio",))
+    scores = [replace(score, modality="audio") for score in probed.scores]
+    monkeypatch.setattr(premium_command, "_measure_modality", lambda *_: (scores, ()))
+
+    _run_premium(config, 0)
+
+    assert set(contents(probed.folder)) == {
+        *("premium.csv", "premium.md", "premium-audio.svg"),
+        *("thesis.csv", "space-mine.svg"),
+    }
+
+
 def test_without_probes_nothing_about_them_is_written(result):
     assert not result.probes
     assert "What the features tell" not in (result.folder / "premium.md").read_text()

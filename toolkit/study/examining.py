@@ -225,6 +225,12 @@ def pool_command(request: Request) -> int:
         raise ValueError(f"{missing} Or write the tables with --form npy.")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; name a folder.")
+    other = "npy" if form == "parquet" else "parquet"
+    if mixed := [m for m in manifest.modalities if (out / f"{m}.{other}").exists()]:
+        raise ValueError(
+            f"--out {out} holds tables of {', '.join(mixed)} in the form {other}, whose "
+            "schemas would be replaced. Name another folder."
+        )
     resolve_statistics(config.statistics)
     inventory = Inventory(out)
     inventory.claim("feature table")

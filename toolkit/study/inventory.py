@@ -72,11 +72,17 @@ class Inventory:
         marks = (_INVENTORY, *(_MARKS if kind == "study" else ()))
         return any((self.path / mark).exists() for mark in marks)
 
-    def reserve(self, names: Iterable[str]) -> None:
-        """List files before they are written; they stay when results are made again."""
+    def reserve(self, names: Iterable[str], *, whole: bool = False) -> None:
+        """List files before they are written; they stay when results are made again.
+
+        - whole: Whether they are all files of a run, so that those of earlier runs are removed.
+        """
         names = set(names)
         kept, kind = self._read(_KEPT)
         self._refuse_foreign(names, kept)
+        if whole:
+            self._remove(kept - names)
+            kept = set()
         self._save(_KEPT, kept | names, kind)
 
     def write(self, contents: Mapping[str, bytes], *, whole: bool) -> None:
@@ -91,13 +97,9 @@ class Inventory:
         self._save(_INVENTORY, known | contents.keys(), kind)
         for name, content in contents.items():
             write_bytes(self.path / name, content)
-        if not whole:
-            return
-        for name in sorted(known - contents.keys()):
-            refuse_links(self.path, self.path / name)
-            if (self.path / name).is_file():
-                (self.path / name).unlink()
-        self._save(_INVENTORY, contents.keys(), kind)
+        if whole:
+            self._remove(known - contents.keys())
+            self._save(_INVENTORY, contents.keys(), kind)
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of killed runs; no other process may be writing here."""
@@ -121,6 +123,12 @@ class Inventory:
                 shutil.rmtree(temporary, ignore_errors=True)
             else:
                 temporary.unlink(missing_ok=True)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            refuse_links(self.path, self.path / name)
+            if (self.path / name).is_file():
+                (self.path / name).unlink()
 
     def _refuse_foreign(self, names: Collection[str], known: Collection[str]) -> None:
         for name in names:

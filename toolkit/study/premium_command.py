@@ -120,7 +120,7 @@ def _run_premium(
             scores, gaps=gaps, generated=manifest.generated, probes=probes, projected=projected
         )
         pictures = [(f"{stem}.{end}", stem, end) for stem in drawn for end in config.figures]
-        inventory.reserve([*tables, *(name for name, *_ in pictures)])
+        inventory.reserve([*tables, *(name for name, *_ in pictures)], whole=True)
         for name, text in tables.items():
             write_text(folder / name, text)
         for name, stem, end in pictures:

@@ -356,7 +356,7 @@ def _write_transfer(
     inventory.claim("transfer")
     pictures = {end: f"figures/transfer.{end}" for end in figures}
     with lock_folder(folder):
-        inventory.reserve(["transfer.csv", "transfer.md", *pictures.values()])
+        inventory.reserve(["transfer.csv", "transfer.md", *pictures.values()], whole=True)
         write_text(folder / "transfer.csv", _format_cells(cells))
         write_text(folder / "transfer.md", format_transfer(cells, metric))
         ax = plot_transfer(cells, metric)
