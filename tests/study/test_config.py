@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.options import format_config, load_config
-from toolkit.study.plan import make_search_options
+from toolkit.study.plan import _make_search_options
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):
@@ -265,7 +265,7 @@ def test_a_grid_reads_back_as_the_same_study(tmp_path):
     read = load_config(path, {})
 
     assert read.identity() == grid.identity()
-    assert make_search_options(read).n_trials == 4
+    assert _make_search_options(read).n_trials == 4
 
 
 def test_what_was_not_asked_leaves_the_identity_of_an_older_folder_alone():

@@ -298,7 +298,7 @@ class Plan:
         )
 
 
-def make_search_options(config: StudyConfig) -> SearchOptions:
+def _make_search_options(config: StudyConfig) -> SearchOptions:
     """Resolve what the searches of a study may choose, and how often."""
     auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
     if config.sampler == "grid":
@@ -349,7 +349,7 @@ def limit_fixed(config: StudyConfig) -> int | None:
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     """Read and check the data of a study; write nothing but the generated corpus."""
     # Options that contradict one another are refused before any data is read.
-    options = make_search_options(config)
+    options = _make_search_options(config)
     if config.shapley == "seeds" and config.seeds == 1:
         raise ConfigError(
             "--shapley seeds repeats the games under every one of --seeds, which is 1: add "
