@@ -463,7 +463,7 @@ def test_a_cell_of_another_kind_among_arrays_is_named(other, cache):
     frame = pd.DataFrame({"label": ["a", "b", "a"], "speaker": ["x", "y", "z"]})
     frame["face"] = pd.Series([(1.0, 2.0), None, other], dtype=object)
 
-    with pytest.raises(ConfigError, match=r"^Column 'face', row 2: .* is beside arrays"):
+    with pytest.raises(ConfigError, match=r"^Column 'face', row 2: .* beside arrays"):
         toolkit.study(frame)
     assert not cache.exists()
 

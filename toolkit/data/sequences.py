@@ -125,10 +125,8 @@ def as_array(values: Any) -> NDArray[Any]:
     """Take values in memory as an array; refuse masked ones, since numpy drops their mask."""
     parts = values if isinstance(values, list | tuple) else (values,)
     if any(map(np.ma.is_masked, parts)):
-        raise ValueError(
-            "Some values are masked, and the numbers below the mask would count. Fill them "
-            "with NaN: array.astype(float).filled(np.nan)."
-        )
+        remedy = "fill them with NaN: array.astype(float).filled(np.nan)"
+        raise ValueError(f"Some values are masked, and would count; {remedy}.")
     return np.asarray(values)
 
 

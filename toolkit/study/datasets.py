@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -339,11 +340,9 @@ def write_data(
     """
     if isinstance(data, Mapping):
         raise ConfigError(f"Data are a mapping of {', '.join(data)}; pass one of them.")
-    if hasattr(data, "to_csv"):
-        frame = data.copy() if isinstance(data, pd.DataFrame) else _to_frame(data)
-        base = Path.cwd()
-    else:
-        frame, base = _read_frame(data), Path(data).resolve().parent
+    in_memory = hasattr(data, "to_csv")
+    frame = _to_frame(data) if in_memory else _read_frame(data)
+    base = Path.cwd() if in_memory else Path(data).resolve().parent
     features = _take_arrays(frame, features)
     for header in frame.columns:
         cells = ["" if pd.isna(cell) else str(cell).strip() for cell in frame[header].tolist()]
@@ -374,9 +373,11 @@ def write_data(
     for array in arrays.values():
         digest.update(format_array(array))
     folder = cache_folder() / "memory" / digest.hexdigest()[:24]
-    for name, array in arrays.items():
-        _write_anew(folder / name, format_array(array))
-    _write_anew(folder / "dataset.csv", text)
+    files = ((folder / name, format_array(array)) for name, array in arrays.items())
+    for path, content in chain(files, [(folder / "dataset.csv", text)]):
+        # A file of this content is left alone: its pooled features are cached.
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
     return folder / "dataset.csv", base
 
 
@@ -394,7 +395,9 @@ def _read_frame(path: Any) -> pd.DataFrame:
 
 
 def _to_frame(data: Any) -> pd.DataFrame:
-    """Convert a Dataset of Hugging Face, whose library is imported by its owner alone."""
+    """Copy a table, or convert a Dataset of Hugging Face, whose library its owner imports."""
+    if isinstance(data, pd.DataFrame):
+        return data.copy()
     frame: pd.DataFrame = data.to_pandas()
     for header, feature in data.features.items():
         if names := getattr(feature, "names", None):  # a ClassLabel; no label is -1 or null
@@ -418,12 +421,9 @@ def _take_arrays(frame: pd.DataFrame, features: Mapping[str, Any]) -> dict[str, 
         are = [*map(_is_array, cells)]
         if not any(are):
             continue
-        for row, cell in enumerate(cells):
-            if not are[row] and not pd.isna(cell):
-                raise ConfigError(
-                    f"Column {header!r}, row {row}: {cell!r:.40} is beside arrays; expected an "
-                    "array, or None where it is missing."
-                )
+        for row in (k for k, cell in enumerate(cells) if not (are[k] or pd.isna(cell))):
+            fault = f"Column {header!r}, row {row}: {cells[row]!r:.40} beside arrays"
+            raise ConfigError(f"{fault}; expected an array, or None where it is missing.")
         name = str(header).removesuffix("_features")
         if name in arrays:
             raise ConfigError(f"Modality {name!r} is given twice, once as {header!r}.")
@@ -490,19 +490,11 @@ def _list_arrays(modality: str, values: Any, index: Any) -> list[NDArray[Any] | 
             raise ConfigError(f"{place}: {error}") from None
         # No frames, and frames of NaN alone, are refused as in files: they are not missing.
         is_vector = array.ndim < 2 and array.size > 0 and array.dtype.kind == "f"
-        if value is None or (is_vector and np.isnan(array).all()):
-            rows.append(None)
-        elif array.dtype.kind in "fiu":
-            rows.append(array)
-        else:
+        is_missing = value is None or (is_vector and np.isnan(array).all())
+        if not is_missing and array.dtype.kind not in "fiu":
             raise ConfigError(
                 f"{place}: {array.dtype} of shape {array.shape}; expected an array of integers "
                 "or floats, or None where it is missing."
             )
+        rows.append(None if is_missing else array)
     return rows
-
-
-def _write_anew(path: Path, content: bytes) -> None:
-    """Write a file, but leave one of this content alone: its pooled features are cached."""
-    if not path.is_file() or path.read_bytes() != content:
-        write_bytes(path, content)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ from toolkit.study.options import Request
 from toolkit.study.plan import Plan, plan_study
 from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table, show_files
 from toolkit.study.units import hash_code
-from toolkit.validation import Fold
+from toolkit.validation.folds import Fold, inner_folds
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +78,12 @@ def _examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
 def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
     """Describe modalities that are missing where a fold learns from them or is validated."""
     left = dict(present)
-    for place, fold, validates in _list_splits(plan):
+    for place, fold in _list_splits(plan):
         for modality, rows in [*left.items()]:
             train, test = fold.train[rows[fold.train]], fold.test[rows[fold.test]]
             n_seen = len(np.unique(plan.manifest.labels[train]))
-            if n_seen < 2 or (validates and not len(test)):
+            # The rounds of a search are stopped by the rows that it validates on.
+            if n_seen < 2 or ("(search)" in place and not len(test)):
                 del left[modality]
                 yield (
                     f"Modality {modality!r}, {place}: {len(train):,} utterances of {n_seen} "
@@ -91,15 +93,15 @@ def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> I
                 )
 
 
-def _list_splits(plan: Plan) -> Iterator[tuple[str, Fold, bool]]:
-    """List outer and inner folds of every seed, and whether rounds are stopped by the test."""
-    yield from ((f"fold {fold.name}", fold, False) for fold in plan.folds)
+def _list_splits(plan: Plan) -> Iterator[tuple[str, Fold]]:
+    """List outer folds, and inner folds of every seed, by name."""
+    yield from ((f"fold {fold.name}", fold) for fold in plan.folds)
     splits = {(unit.protocol, unit.fold.number): unit.fold for unit in plan.list_units()}
     for (protocol, _), fold in splits.items():
-        for inner in protocol.split(plan.manifest, fold, "search"):
-            yield f"fold {fold.name}, inner fold {inner.number} of the search", inner, True
-        for inner in protocol.split(plan.manifest, fold, "out-of-fold"):
-            yield f"fold {fold.name}, out-of-fold part {inner.number}", inner, False
+        split: Any = partial(inner_folds, plan.manifest, fold, **protocol.partition)
+        for purpose in ("search", "out-of-fold"):
+            for inner in split(purpose=purpose):
+                yield f"fold {fold.name}, inner fold {inner.number} ({purpose})", inner
 
 
 def check_data(plan: Plan, alone: str | None = None) -> Plan:

@@ -72,34 +72,34 @@ class Inventory:
         marks = (_INVENTORY, *(_MARKS if kind == "study" else ()))
         return any((self.path / mark).exists() for mark in marks)
 
-    def reserve(self, names: Iterable[str], *, whole: bool = False) -> None:
-        """List files before they are written; they stay when results are made again.
-
-        - whole: Whether they are all files of a run, so that those of earlier runs are removed.
-        """
+    def reserve(self, names: Iterable[str]) -> None:
+        """List files before they are written; they stay when results are made again."""
         names = set(names)
         kept, kind = self._read(_KEPT)
         self._refuse_foreign(names, kept)
-        if whole:
-            self._remove(kept - names)
-            kept = set()
         self._save(_KEPT, kept | names, kind)
 
     def write(self, contents: Mapping[str, bytes], *, whole: bool) -> None:
-        """Write derived files into a study's folder; refuse to replace files of others.
+        """Write derived files into a folder; refuse to replace files of others.
 
         - contents: Path inside the folder to the content.
         - whole: Whether they are all derived files, so that earlier ones are removed.
         """
-        known, kind = self._read(_INVENTORY)
+        # Earlier versions listed the files of a premium or transfer in the second list.
+        listed = _INVENTORY if self._read(_INVENTORY)[1] in {"", "study"} else _KEPT
+        known, kind = self._read(listed)
         self._refuse_foreign(contents.keys(), known)
         # Before the files: those of a killed run are known by their names.
-        self._save(_INVENTORY, known | contents.keys(), kind)
+        self._save(listed, known | contents.keys(), kind)
         for name, content in contents.items():
             write_bytes(self.path / name, content)
-        if whole:
-            self._remove(known - contents.keys())
-            self._save(_INVENTORY, contents.keys(), kind)
+        if not whole:
+            return
+        for name in sorted(known - contents.keys()):
+            refuse_links(self.path, self.path / name)
+            if (self.path / name).is_file():
+                (self.path / name).unlink()
+        self._save(listed, contents.keys(), kind)
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of killed runs; no other process may be writing here."""
@@ -123,12 +123,6 @@ class Inventory:
                 shutil.rmtree(temporary, ignore_errors=True)
             else:
                 temporary.unlink(missing_ok=True)
-
-    def _remove(self, names: Iterable[str]) -> None:
-        for name in sorted(names):
-            refuse_links(self.path, self.path / name)
-            if (self.path / name).is_file():
-                (self.path / name).unlink()
 
     def _refuse_foreign(self, names: Collection[str], known: Collection[str]) -> None:
         for name in names:

@@ -137,10 +137,8 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         if "with" in keys:  # a keyword of Python, and so no name of a field
             keys["with_"] = keys.pop("with")
         _resolve_paths(keys, path.parent)
-    if options.get("quick"):  # given on the command line, it wins over the file
-        keys = {
-            key: value for key, value in keys.items() if key not in ("trials", "statistics")
-        }
+    for key in ("trials", "statistics") if options.get("quick") else ():
+        keys.pop(key, None)  # given on the command line, quick wins over the file
     unknown = [key for key in (*keys, *options) if key not in StudyConfig.model_fields]
     if unknown:
         place = "unknown option" if path is None else f"{path}: unknown key"

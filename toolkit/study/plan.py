@@ -67,6 +67,7 @@ from toolkit.validation.folds import (
     fold_name,
     groups_of,
     holds_content,
+    inner_folds,
     resolve_outer,
 )
 from toolkit.validation.search import (
@@ -389,14 +390,15 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
 
 def _check_people(plan: Plan) -> None:
     """Refuse folds that leave no one to validate on, and speakers of one utterance each."""
-    config, manifest, protocol = plan.config, plan.manifest, plan.protocol
+    config, manifest = plan.config, plan.manifest
+    split: Any = partial(inner_folds, manifest, **plan.protocol.partition)
     groups = groups_of(manifest.groups(outer_grouping(config.outer)))
     fewest = min(plan.folds, key=lambda f: len(np.unique(groups[f.train])))
-    protocol.split(manifest, fewest, "out-of-fold")
+    split(fewest, purpose="out-of-fold")
     if holds_content(config.outer):  # any fold may be left with contents of one class
         for fold in (*plan.folds, final_fold(manifest)):
-            protocol.split(manifest, fold, "search")
-            protocol.split(manifest, fold, "out-of-fold")
+            split(fold, purpose="search")
+            split(fold, purpose="out-of-fold")
     if config.normalise == "speaker" and len(np.unique(manifest.speakers)) == len(manifest):
         raise ConfigError(
             "--normalise speaker: every speaker has a single utterance, so that all features "

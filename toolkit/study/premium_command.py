@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from toolkit.files import OUTPUTS, format_records, lock_folder, write_bytes, write_text
+from toolkit.files import OUTPUTS, format_records, lock_folder
 from toolkit.models import Features
 from toolkit.report import render_figure
 from toolkit.report.leakage_page import (
@@ -119,12 +119,10 @@ def _run_premium(
         tables["premium.md"] = format_premium(
             scores, gaps=gaps, generated=manifest.generated, probes=probes, projected=projected
         )
-        pictures = [(f"{stem}.{end}", stem, end) for stem in drawn for end in config.figures]
-        inventory.reserve([*tables, *(name for name, *_ in pictures)], whole=True)
-        for name, text in tables.items():
-            write_text(folder / name, text)
-        for name, stem, end in pictures:
-            write_bytes(folder / name, render_figure(drawn[stem], end))
+        contents = {name: text.encode("utf-8") for name, text in tables.items()}
+        for end in config.figures:
+            contents |= {f"{stem}.{end}": render_figure(ax, end) for stem, ax in drawn.items()}
+        inventory.write(contents, whole=True)
     return _PremiumResult(folder, tuple(scores), gaps, tuple(probes))
 
 

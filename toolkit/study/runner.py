@@ -142,8 +142,7 @@ def study(
     ----------
     data : DataFrame, datasets.Dataset, Path or str
         One row per utterance, as in ``dataset.csv``; the ids may be the index of a DataFrame.
-        A column of arrays, lists or tuples is a modality. Class labels of Hugging Face are
-        read by their names.
+        A column of arrays is a modality. Class labels of Hugging Face are read by their names.
     label, speaker : str, optional
         Header of the column, where its name does not show its role.
     features : mapping of str to array-like, optional

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,34 +48,11 @@ class Protocol:
     seed: int = 0
     content_parts: int = CONTENT_PARTS
 
-    def split(
-        self, manifest: Manifest, fold: Fold, purpose: Literal["search", "out-of-fold"]
-    ) -> tuple[Fold, ...]:
-        """Split the training rows of an outer fold again.
-
-        Parameters
-        ----------
-        manifest : Manifest
-            The utterances.
-        fold : Fold
-            The outer fold.
-        purpose : {"search", "out-of-fold"}
-            Each has a partition of its own.
-
-        Returns
-        -------
-        tuple of Fold
-            As of :func:`toolkit.validation.folds.inner_folds`.
-        """
-        return inner_folds(
-            manifest,
-            fold,
-            grouping=outer_grouping(self.outer),
-            n_folds=self.inner,
-            seed=self.seed,
-            purpose=purpose,
-            content_parts=self.content_parts,
-        )
+    @property
+    def partition(self) -> dict[str, Any]:
+        """Arguments of :func:`toolkit.validation.folds.inner_folds`."""
+        own = {"n_folds": self.inner, "seed": self.seed, "content_parts": self.content_parts}
+        return {"grouping": outer_grouping(self.outer)} | own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,8 +197,8 @@ def run_unit(
         n_threads=n_threads,
         device=device,
     )
-    search_folds = protocol.split(manifest, fold, "search")
-    fresh_folds = protocol.split(manifest, fold, "out-of-fold")
+    split = partial(inner_folds, manifest, fold, **protocol.partition)
+    search_folds, fresh_folds = split(purpose="search"), split(purpose="out-of-fold")
     found = search_params(fits, search_folds, options, storage=storage, study_name=study_name)
     # Scores are optimistic on the folds that chose the parameters, so fusion learns from
     # predictions on a partition of its own.
@@ -304,7 +282,7 @@ def run_logistic_unit(
     ledger = Ledger(system, fold, manifest.utterances, manifest.groups(grouping))
     rows = _usable_rows(manifest, features, fold, system)
     ledger.record("class shares", "train", fold.train)
-    folds = protocol.split(manifest, fold, "search")
+    folds = inner_folds(manifest, fold, purpose="search", **protocol.partition)
     model, columns, multiple = tune_logistic(
         features,
         manifest.labels,
