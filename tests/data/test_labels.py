@@ -100,6 +100,10 @@ def test_a_class_left_out_after_a_merge_counts_every_class_in_it():
         ({"merge": {"excited": "joy"}}, "--merge names 'excited', which is no class"),
         ({"merge": {"joy": "happy"}}, "--merge names 'happy', which is no class"),
         ({"merge": {"joy": "2"}}, "--merge joins 'joy' to itself"),
+        (
+            {"merge": {"joy": "anger", "2": "sadness"}},
+            "--merge joins 'joy' to 'anger' and 'sadness'; choose one",
+        ),
         ({"merge": {"joy": "anger", "anger": "sadness"}}, "'anger', which is itself merged"),
         ({"merge": {"joy": "anger"}, "select": ["joy", "sadness"]}, "--merge joins to 'anger'"),
     ],

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -71,6 +72,31 @@ def test_names_are_separated_by_spaces_or_commas_and_a_file_is_no_name(words):
 
     assert said.modality == ("text", "audio")
     assert said.data == Path("my.csv")
+
+
+MAPPINGS = ["column", "table", "frames_columns", "extract", "merge", "names", "with_"]
+
+
+@pytest.mark.parametrize("name", MAPPINGS)
+def test_a_key_with_two_values_is_refused_in_every_mapping(name):
+    flag = "--" + name.rstrip("_").replace("_", "-")
+    one, two = ("mfcc", "tfidf") if name == "extract" else ("one", "two")
+    repeated = parse(flag, f"k={one}", flag, f"k = {one}", flag, f"j={two}")
+
+    found = {key: Path(value).name for key, value in getattr(repeated, name).items()}
+    assert found == {"k": one, "j": two}
+    with pytest.raises(ValueError, match=f"^{flag} has k={one} and k={two}: leave one"):
+        parse(flag, f"k={one}", flag, f"j={one}", flag, f"k={two}")
+
+
+def test_no_mapping_is_left_out():
+    kinds = {name: field.annotation for name, field in StudyConfig.model_fields.items()}
+
+    assert {name for name, kind in kinds.items() if get_origin(kind) is dict} == {
+        *MAPPINGS,
+        "space",
+        "grid",
+    }
 
 
 @pytest.mark.parametrize("command", ["study", "check", "pool", "premium"])

@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.options import format_config, load_config
-from toolkit.study.plan import make_search_options
+from toolkit.study.plan import _make_search_options
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):
@@ -16,6 +16,20 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     config = load_config(path, {"trials": 9})
 
     assert (config.trials, config.seed, config.modality) == (9, 3, ("text",))
+
+
+def test_mappings_are_combined_by_key_and_the_command_line_wins(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('merge = {angry = "sad", calm = "neutral"}\n[table]\nvoice = "a.csv"\n')
+
+    config = load_config(path, {"merge": {"happy": "neutral", "calm": "sad"}})
+
+    assert config.merge == {"angry": "sad", "calm": "sad", "happy": "neutral"}
+    assert config.table == {"voice": tmp_path / "a.csv"}
+    with pytest.raises(ConfigError, match="--merge 'x'"):
+        load_config(path, {"merge": "x"})
+    path.write_text('merge = "x"\n')
+    assert load_config(path, {"merge": {"a": "b"}}).merge == {"a": "b"}
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path):
@@ -251,7 +265,7 @@ def test_a_grid_reads_back_as_the_same_study(tmp_path):
     read = load_config(path, {})
 
     assert read.identity() == grid.identity()
-    assert make_search_options(read).n_trials == 4
+    assert _make_search_options(read).n_trials == 4
 
 
 def test_what_was_not_asked_leaves_the_identity_of_an_older_folder_alone():

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from toolkit.study.config import StudyConfig
 from toolkit.study.examining import check_data
 from toolkit.study.options import load_config
 from toolkit.study.plan import plan_study
+from toolkit.validation.folds import derive_seed, final_fold, inner_folds, make_folds
 
 
 @pytest.fixture
@@ -100,6 +102,17 @@ def test_a_changed_file_and_another_policy_are_examined_anew(data):
     assert len(examined) == 4
 
 
+def test_partitions_that_no_check_has_seen_are_examined(data):
+    table, examined = data
+    plan = plan_study(StudyConfig(data=table, outer="3"))
+    check_data(replace(plan, systems={}, seeded={}))  # a premium: no inner fold
+
+    for options in ({}, {"inner": 2}, {"seeds": 2}, {"inner": 2}):
+        check(table, outer="3", **options)
+
+    assert len(examined) == 4
+
+
 def test_files_of_this_moment_and_damaged_notes_are_read_again(data, tmp_path, monkeypatch):
     table, examined = data
     check(table)
@@ -111,3 +124,48 @@ def test_files_of_this_moment_and_damaged_notes_are_read_again(data, tmp_path, m
     monkeypatch.setattr(examining, "_SETTLED", 10**15)
     check(table)
     assert len(examined) == 3
+
+
+@pytest.fixture(scope="module")
+def partitions(manifest):
+    """Folds of a study under two seeds, by definition: outer, search and out-of-fold ones."""
+    outer, shared = make_folds(manifest, "3", seed=0), {"grouping": "speaker", "n_folds": 2}
+    found = [("outer", fold) for fold in outer]
+    own = {0: (*outer, final_fold(manifest)), derive_seed(0, "seed noise", 1): outer}
+    for seed, folds in own.items():
+        for fold in folds:
+            for purpose in ("search", "out-of-fold"):
+                parts = inner_folds(manifest, fold, seed=seed, purpose=purpose, **shared)
+                where = ("final " * (fold.number < 0), " again" * (seed > 0))
+                found += [(purpose.join(where), part) for part in parts]
+    return found
+
+
+def test_a_modality_is_refused_where_one_partition_cannot_learn_or_stop(
+    manifest, partitions, monkeypatch
+):
+    plan = plan_study(StudyConfig(outer="3", inner=2, seeds=2), manifest)
+    # A premium makes no inner folds.
+    bare = replace(plan, systems={}, seeded={})
+    assert [fold for _, fold in examining._list_splits(bare)] == [*plan.folds]
+    splits = [*examining._list_splits(plan)]
+    monkeypatch.setattr(examining, "_list_splits", lambda _: splits)
+    names, rng, verdicts = manifest.speakers, np.random.default_rng(0), []
+    having = [rng.choice(np.unique(names), rng.integers(2, 9), False) for _ in range(100)]
+    having += [names[fold.test] for _, fold in partitions]
+    for people in having:
+        present = np.isin(names, people)
+        failing = {
+            kind
+            for kind, fold in partitions
+            if len({*manifest.labels[fold.train[present[fold.train]]].tolist()}) < 2
+            or ("search" in kind and not present[fold.test].any())
+        }
+
+        found = [*examining._find_unlearnable(plan, {"text": present})]
+
+        assert len(found) == bool(failing)
+        verdicts.append(failing)
+    assert set() in verdicts
+    for only in ("search", "out-of-fold", "final", "again"):
+        assert any(v and all(only in kind for kind in v) for v in verdicts)

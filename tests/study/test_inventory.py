@@ -73,6 +73,30 @@ def test_only_files_of_the_inventory_are_removed(claimed):
     assert listed(claimed) == ["figures/b.svg"]
 
 
+@pytest.mark.parametrize("kind", ["premium", "transfer"])
+def test_a_run_of_another_kind_removes_the_files_of_earlier_runs(tmp_path, kind):
+    folder = tmp_path / "out"
+    Inventory(folder).claim(kind)
+    # Earlier versions reserved the files, and wrote them one by one.
+    Inventory(folder).reserve(["a.csv", "figures/b.svg", "gone.csv"])
+    mine = [folder / name for name in ("mine.csv", "figures/mine.svg")]
+    for path in (*mine, folder / "a.csv", folder / "figures" / "b.svg"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+
+    Inventory(folder).write({"a.csv": b"2", "c.csv": b"2"}, whole=True)
+    assert (folder / "a.csv").read_bytes() == b"2"
+    assert not (folder / "figures" / "b.svg").exists()
+    # A file that was removed is no longer the program's.
+    (folder / "gone.csv").write_text("mine")
+    with pytest.raises(FolderError, match=r"would replace: gone\.csv"):
+        Inventory(folder).write({"gone.csv": b"3"}, whole=True)
+
+    Inventory(folder).write({"c.csv": b"3"}, whole=True)
+    assert not (folder / "a.csv").exists()
+    assert all(path.exists() for path in (*mine, folder / "gone.csv"))
+
+
 def test_a_file_of_somebody_else_is_not_replaced(claimed):
     (claimed / "report.md").write_text("mine")
 

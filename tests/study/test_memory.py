@@ -4,13 +4,22 @@ import csv
 import inspect
 import subprocess
 import sys
+from array import array
+from collections import deque
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import toolkit
-from toolkit.data import ManifestError, make_corpus, read_manifest, read_sequence
+from toolkit.data import (
+    ManifestError,
+    make_corpus,
+    read_manifest,
+    read_sequence,
+    summarise_manifest,
+)
+from toolkit.pooling import pool_frames
 from toolkit.study.config import ConfigError
 from toolkit.study.datasets import write_data
 from toolkit.study.predict import predict_new
@@ -358,6 +367,181 @@ def test_arrays_in_a_frame_are_a_modality_as_features_are():
     assert write_data(frame.assign(face=given), {}, {}) == expected
     with pytest.raises(ConfigError, match="'face' is given twice, once as 'face_features'"):
         write_data(frame.assign(face_features=given), {}, {"face": given})
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("form", ["features", "column"])
+@pytest.mark.parametrize(
+    ("odd", "fault"),
+    [
+        (np.empty((0, 3)), "has no frames"),
+        (np.empty((3, 0)), "has no dimensions"),
+        ([], "has no dimensions"),
+        (np.full((4, 3), np.nan), "not finite"),
+        (np.full((1, 3), np.nan), "not finite"),
+        (None, ""),
+        (np.nan, ""),
+        (np.full(3, np.nan), ""),
+        ([float("nan")] * 3, ""),
+    ],
+)
+def test_what_a_file_may_not_hold_is_not_missing_in_memory(odd, fault, form):
+    rows = [np.full(3, k) if np.ndim(odd) < 2 else np.full((2, 3), k) for k in range(12)]
+    rows[5] = odd
+    frame = pd.DataFrame({"label": list("ab") * 6, "speaker": list("aabbccddeeff")})
+    features = {"face": rows}
+    if form == "column":
+        frame, features = frame.assign(face=rows), {}
+
+    source, _ = write_data(frame, {}, features)
+    manifest = read_manifest(source)
+    problems = summarise_manifest(manifest).problems
+
+    assert (manifest.paths["face"][5] is None) == (not fault)
+    assert [fault in text for text in problems] == [True] * bool(fault)
+
+
+MASKED = np.ma.array([[1.0, 999.0], [2.0, 3.0]], mask=[[False, True], [False, False]])
+
+
+@pytest.mark.parametrize("make", [lambda a: a, list, tuple, lambda a: a[0], lambda a: a[:, 1]])
+def test_masked_values_are_refused_wherever_they_are_given(make, cache):
+    frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", "y"]})
+    given = [np.ones((2, 2)), make(MASKED)]
+
+    for table, features in ((frame, {"face": given}), (frame.assign(face=given), {})):
+        with pytest.raises(ConfigError, match=r"\['face'\], row 1: Some values are masked"):
+            toolkit.study(table, features=features)
+    assert not cache.exists()
+    with pytest.raises(ValueError, match=r"equence 1 of modality .*: Some values are masked"):
+        toolkit.SequencePooler(statistics=["max"]).fit_transform(given)
+    with pytest.raises(ValueError, match="Some values are masked"):
+        pool_frames(make(MASKED), ["max"])
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_mask_of_nothing_hides_nothing():
+    frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", "y"]})
+    plain = [np.ones((2, 2)), np.zeros((1, 2))]
+
+    masked = write_data(frame, {}, {"face": [np.ma.array(each) for each in plain]})
+
+    assert masked == write_data(frame, {}, {"face": plain})
+    assert pool_frames(MASKED.filled(0), ["max"]).tolist() == [[2.0, 3.0]]
+
+
+class Tensor:
+    """An array of another library."""
+
+    def __init__(self, values, fault=None):
+        self.values, self.fault = values, fault
+
+    def __array__(self, dtype=None, copy=None):
+        if self.fault:
+            raise self.fault
+        return np.asarray(self.values, dtype)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    "make",
+    [tuple, list, np.array, Tensor, pd.Series, lambda row: array("d", row), deque],
+)
+def test_a_column_of_any_sequence_of_numbers_is_a_modality(make):
+    frame = pd.DataFrame({"label": ["a", "b", "a"], "speaker": ["x", "y", "z"]})
+    rows = [[1.0, 2.0], [3.0, 4.0]]
+    expected = write_data(frame, {}, {"face": [np.array(row) for row in rows] + [None]})
+
+    cells = pd.Series([*map(make, rows), None], dtype=object)
+
+    assert write_data(frame.assign(face=cells), {}, {}) == expected
+    assert write_data(frame, {}, {"face": [*cells]}) == expected
+
+
+@pytest.mark.parametrize("other", ["x.npy", "", 3.0, {"bytes": b""}, b"RIFF"])
+def test_a_cell_of_another_kind_among_arrays_is_named(other, cache):
+    frame = pd.DataFrame({"label": ["a", "b", "a"], "speaker": ["x", "y", "z"]})
+    frame["face"] = pd.Series([(1.0, 2.0), None, other], dtype=object)
+
+    with pytest.raises(ConfigError, match=r"^Column 'face', row 2: .* beside arrays"):
+        toolkit.study(frame)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [[1.0, 2.0], [3.0]],
+        Tensor([], RuntimeError("it requires grad")),
+        Tensor([], TypeError("it is on cuda:0")),
+    ],
+)
+def test_what_makes_no_array_is_named(bad, cache):
+    frame = pd.DataFrame({"label": ["a", "b"], "speaker": ["x", "y"]})
+
+    with pytest.raises(ConfigError, match=r"^features\['face'\], row 1: "):
+        toolkit.study(frame, features={"face": [np.ones((2, 2)), bad]})
+    assert not cache.exists()
+
+
+def test_a_column_twice_in_a_frame_is_refused(cache):
+    frame = pd.DataFrame([["a", "x", "y"]], columns=["label", "speaker", "speaker"])
+
+    with pytest.raises(ConfigError, match="two columns 'speaker'; rename or remove one"):
+        toolkit.study(frame, features={"face": [[1.0]]})
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("id,speaker,label,speaker\na,x,p,y\nb,y,q,x\n", "two columns 'speaker'"),
+        (
+            "id,speaker,label,text\na,x,p\nb,y,q,t.npy\n",
+            "row 2: 3 fields where the header has 4",
+        ),
+        ("id,speaker,label\na,x,p,\nb,y,q,\n", "row 2: 4 fields where the header has 3"),
+        ("id;speaker;label\na;x;p\nb;y;q\n", "separated by semicolons"),
+        ('id,speaker,label\na,x,"p\nb,y,q\n', "cannot be split into cells"),
+        ("", "The file is empty"),
+    ],
+)
+def test_a_file_beside_features_is_read_by_the_rules_of_the_command(
+    text, fault, tmp_path, cache
+):
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=fault):
+        toolkit.study(path, features={"face": np.ones((2, 3))})
+    assert not cache.exists()
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_file_beside_features_gives_the_manifest_of_the_command(tmp_path, caplog):
+    caplog.set_level("INFO", logger="toolkit")
+    path = tmp_path / "x.csv"
+    for name in ("t.npy", "u.npy"):
+        np.save(tmp_path / name, np.ones((2, 3)))
+    path.write_text(
+        '\ufeff id, speaker ,label,text_features,,\n01, NA ,"p, q",t.npy,1,2\n,,,,,\n'
+        '02,"x ",1.0,u.npy,,\n03,y,1.0,,,\n'
+    )
+    expected = read_manifest(path)
+
+    written, base = write_data(path, {}, {"face": np.eye(3)})
+    found = read_manifest(written, roots=[base])
+
+    assert "Note: 1 rows hold nothing but commas and were skipped." in caplog.messages
+    assert found.modalities == (*expected.modalities, "face") == ("text", "face")
+    assert found.paths["text"] == expected.paths["text"]
+    assert found.ignored == expected.ignored == ("(column 5)", "(column 6)")
+    for name in ("utterances", "labels", "speakers"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist()
+    assert found.classes == expected.classes == ("1.0", "p, q")
+    padding = [note for note in expected.warnings if "white space" in note]
+    assert padding == [note for note in found.warnings if "white space" in note]
+    assert len(padding) == 1
 
 
 @pytest.mark.parametrize(

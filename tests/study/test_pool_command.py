@@ -104,6 +104,22 @@ def test_files_of_others_are_neither_replaced_nor_written_through(corpus, tmp_pa
     assert (tmp_path / "diary.npy").read_text() == "mine"
 
 
+@pytest.mark.parametrize(("form", "other"), [("npy", "parquet"), ("parquet", "npy")])
+def test_a_table_of_another_form_keeps_its_schema(corpus, tmp_path, capsys, form, other):
+    out, words = tmp_path / "out", ["--modality", "visual", "--statistics"]
+    assert run(corpus, "--out", out, *words, "mean", "--form", form) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+
+    assert run(corpus, "--out", out, *words, "max", "--form", other) == 2
+
+    said = capsys.readouterr().err
+    assert f"holds tables of visual in the form {form}, whose schemas would be" in said
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    # Another modality has a schema of its own.
+    assert run(corpus, "--out", out, "--modality", "audio", "--form", other) == 0
+
+
 def test_no_table_is_written_into_a_study(corpus, tmp_path, capsys):
     Inventory(tmp_path / "study").claim()
 

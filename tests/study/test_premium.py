@@ -326,6 +326,20 @@ def test_a_wide_modality_is_reduced_as_in_a_study_and_it_is_noted(
     assert reduced.scores != whole.scores
 
 
+def test_inner_folds_that_a_premium_does_not_make_are_not_examined(
+    corpus, tmp_path, monkeypatch
+):
+    examined = []
+    monkeypatch.setattr(
+        premium_command, "check_data", lambda plan: examined.append(plan.list_units()) or 1 / 0
+    )
+
+    with pytest.raises(ZeroDivisionError):
+        run(corpus, tmp_path / "out", seeds=2)
+
+    assert examined == [[]]
+
+
 def test_the_folder_of_a_study_file_stays_the_studys(corpus, tmp_path):
     file = tmp_path / "study.toml"
     data = (corpus / "dataset.csv").as_posix()
@@ -383,6 +397,22 @@ def test_a_probe_tells_only_where_its_p_shows_it(probed):
 
     assert "a linear probe tells the label" in shown
     assert "a linear probe was not shown to tell the label" in hidden
+
+
+def test_files_of_an_earlier_premium_are_removed_and_no_others(corpus, probed, monkeypatch):
+    mine = [probed.folder / name for name in ("thesis.csv", "space-mine.svg")]
+    for path in mine:
+        path.write_text("mine")
+    config = StudyConfig(data=corpus / "dataset.csv", out=probed.folder, modality=("audio",))
+    scores = [replace(score, modality="audio") for score in probed.scores]
+    monkeypatch.setattr(premium_command, "_measure_modality", lambda *_: (scores, ()))
+
+    _run_premium(config, 0)
+
+    assert set(contents(probed.folder)) == {
+        *("premium.csv", "premium.md", "premium-audio.svg"),
+        *("thesis.csv", "space-mine.svg"),
+    }
 
 
 def test_without_probes_nothing_about_them_is_written(result):

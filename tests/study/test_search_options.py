@@ -3,7 +3,7 @@
 import pytest
 
 from toolkit.study.config import ConfigError, StudyConfig
-from toolkit.study.plan import make_search_options as resolve
+from toolkit.study.plan import _make_search_options as resolve
 from toolkit.study.workers import Unit, widest_fit
 from toolkit.validation import MOST_COLUMNS, SearchOptions
 from toolkit.validation.fits import estimate_memory

@@ -276,6 +276,14 @@ def test_the_command_writes_table_page_and_figure(finished, tables, tmp_path, ca
     assert set(table["system"]) == {"majority", "text"}
     assert {"transfer.md", "figures"} <= {path.name for path in out.iterdir()}
     assert (out / "figures" / "transfer.svg").read_bytes().startswith(b"<?xml")
+    more = [out / "figures" / name for name in ("transfer.png", "mine.png")]
+    more[1].write_text("mine")
+    again = [*words, "--system", "text", "--out", str(out)]
+    assert main([*again, "--figures", "svg,png"]) == 0
+    assert all(path.exists() for path in more)
+    assert main(again) == 0
+    assert [path.exists() for path in more] == [False, True]
+    capsys.readouterr()
     assert main([*words[:2], "--out", str(out)]) == 2
     assert "there is no table of a labelled corpus" in capsys.readouterr().err
 

@@ -213,8 +213,9 @@ def _resolve_merges(
             continue
         if code == target_code:
             problems.add(f"--merge joins {source!r} to itself; name two classes.")
-        else:
-            target_of[code] = target_code
+        elif target_of.setdefault(code, target_code) != target_code:
+            both = f"{name_of[target_of[code]]!r} and {name_of[target_code]!r}"
+            problems.add(f"--merge joins {name_of[code]!r} to {both}; choose one.")
     # The result of a chain would depend on the order of the merges.
     chained = [target for target in dict.fromkeys(target_of.values()) if target in target_of]
     for target in chained:

@@ -121,6 +121,15 @@ def read_stored(
     return header, numbers
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Take values in memory as an array; refuse masked ones, since numpy drops their mask."""
+    parts = values if isinstance(values, list | tuple) else (values,)
+    if any(map(np.ma.is_masked, parts)):
+        remedy = "fill them with NaN: array.astype(float).filled(np.nan)"
+        raise ValueError(f"Some values are masked, and would count; {remedy}.")
+    return np.asarray(values)
+
+
 def as_floats(numbers: NDArray[Any]) -> NDArray[np.floating[Any]]:
     """Bring numbers to C order, and to float32 where that holds them exactly, else float64."""
     small = numbers.dtype.itemsize <= (4 if numbers.dtype.kind == "f" else 2)

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from toolkit.data.sequences import as_floats, read_sequence
+from toolkit.data.sequences import as_array, as_floats, read_sequence
 from toolkit.pooling.statistics import (
     VALUE,
     FeatureName,
@@ -117,7 +117,7 @@ def _take_values(
 
 def _as_frames(frames: ArrayLike) -> NDArray[np.floating[Any]]:
     """Check frames of any numeric type and memory order, and bring them to floats."""
-    array = np.asarray(frames)
+    array = as_array(frames)
     Frames.check_shape(array)
     if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise ValueError(f"Frames are of type {array.dtype}; expected integers or floats.")
@@ -264,7 +264,7 @@ class SequencePooler(TransformerMixin, BaseEstimator):
                 continue
             with self._name(position):
                 is_path = isinstance(sequence, str | Path)
-                array = read_sequence(Path(sequence)) if is_path else np.asarray(sequence)
+                array = read_sequence(Path(sequence)) if is_path else as_array(sequence)
             yield position, array
 
     @contextmanager

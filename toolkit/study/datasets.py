@@ -6,8 +6,9 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +22,7 @@ from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import lists_files
 from toolkit.data.feature_folder import READERS
 from toolkit.data.roles import ROLES, Columns
-from toolkit.data.sequences import SEQUENCE_EXTENSIONS
+from toolkit.data.sequences import SEQUENCE_EXTENSIONS, as_array
 from toolkit.files import (
     FolderError,
     cache_folder,
@@ -339,12 +340,10 @@ def write_data(
     """
     if isinstance(data, Mapping):
         raise ConfigError(f"Data are a mapping of {', '.join(data)}; pass one of them.")
-    if hasattr(data, "to_csv"):
-        frame = data.copy() if isinstance(data, pd.DataFrame) else _to_frame(data)
-        features, base = _take_arrays(frame, features), Path.cwd()
-    else:
-        frame = pd.read_csv(data, dtype=str, keep_default_na=False, skipinitialspace=True)
-        base = Path(data).resolve().parent
+    in_memory = hasattr(data, "to_csv")
+    frame = _to_frame(data) if in_memory else _read_frame(data)
+    base = Path.cwd() if in_memory else Path(data).resolve().parent
+    features = _take_arrays(frame, features)
     for header in frame.columns:
         cells = ["" if pd.isna(cell) else str(cell).strip() for cell in frame[header].tolist()]
         if lists_files(cells) or (recordings and all(map(is_recording, filter(None, cells)))):
@@ -374,14 +373,31 @@ def write_data(
     for array in arrays.values():
         digest.update(format_array(array))
     folder = cache_folder() / "memory" / digest.hexdigest()[:24]
-    for name, array in arrays.items():
-        _write_anew(folder / name, format_array(array))
-    _write_anew(folder / "dataset.csv", text)
+    files = ((folder / name, format_array(array)) for name, array in arrays.items())
+    for path, content in chain(files, [(folder / "dataset.csv", text)]):
+        # A file of this content is left alone: its pooled features are cached.
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
     return folder / "dataset.csv", base
 
 
+def _read_frame(path: Any) -> pd.DataFrame:
+    """Read a CSV file as the commands do; pandas would fill and shift rows."""
+    rows = Rows.read(path)
+    rows.problems.raise_any()
+    if rows.blank:
+        logger.info("Note: %d rows hold nothing but commas and were skipped.", len(rows.blank))
+    header = [name or f"(column {n})" for n, name in enumerate(rows.header, start=1)]
+    frame = pd.DataFrame(rows.cells, columns=header, dtype=str)
+    for place, cell in rows.padded.items():  # noted when the written table is read
+        frame.iat[place] = cell
+    return frame
+
+
 def _to_frame(data: Any) -> pd.DataFrame:
-    """Convert a Dataset of Hugging Face, whose library is imported by its owner alone."""
+    """Copy a table, or convert a Dataset of Hugging Face, whose library its owner imports."""
+    if isinstance(data, pd.DataFrame):
+        return data.copy()
     frame: pd.DataFrame = data.to_pandas()
     for header, feature in data.features.items():
         if names := getattr(feature, "names", None):  # a ClassLabel; no label is -1 or null
@@ -396,28 +412,37 @@ def _to_frame(data: Any) -> pd.DataFrame:
 
 
 def _take_arrays(frame: pd.DataFrame, features: Mapping[str, Any]) -> dict[str, Any]:
-    """Take columns of arrays and lists out of a table; a modality each, beside the features."""
+    """Take columns of arrays and sequences out of a table; a modality each, with features."""
+    if twice := frame.columns[frame.columns.duplicated()].tolist():
+        raise ConfigError(f"The table has two columns {twice[0]!r}; rename or remove one.")
     arrays = dict(features)
     for header in frame.columns:
         cells = frame[header].tolist()
-        are = [isinstance(cell, np.ndarray | list) for cell in cells]
-        if any(are) and all(
-            is_array or pd.isna(cell) for is_array, cell in zip(are, cells, strict=True)
-        ):
-            name = str(header).removesuffix("_features")
-            if name in arrays:
-                raise ConfigError(f"Modality {name!r} is given twice, once as {header!r}.")
-            arrays[name] = [_stack(c) if k else None for k, c in zip(are, cells, strict=True)]
-            del frame[header]
+        are = [*map(_is_array, cells)]
+        if not any(are):
+            continue
+        for row in (k for k, cell in enumerate(cells) if not (are[k] or pd.isna(cell))):
+            fault = f"Column {header!r}, row {row}: {cells[row]!r:.40} beside arrays"
+            raise ConfigError(f"{fault}; expected an array, or None where it is missing.")
+        name = str(header).removesuffix("_features")
+        if name in arrays:
+            raise ConfigError(f"Modality {name!r} is given twice, once as {header!r}.")
+        arrays[name] = [c if k else None for k, c in zip(are, cells, strict=True)]
+        del frame[header]
     return arrays
 
 
-def _stack(cell: Any) -> Any:
+def _is_array(cell: Any) -> bool:
+    is_sequence = isinstance(cell, Sequence) or hasattr(cell, "__array__")
+    return is_sequence and not isinstance(cell, str | bytes | np.generic)
+
+
+def _stack(cell: Any) -> NDArray[Any]:
     """Stack frames that are arrays of their own, as Arrow gives them."""
-    array = np.asarray(cell)
-    if array.dtype == object and array.size:
+    array = as_array(cell)
+    if array.dtype == object and array.size and array.ndim:
         with suppress(ValueError):  # frames of several lengths are refused with their row
-            return np.stack([*array])
+            return np.stack([*map(as_array, array)])
     return array
 
 
@@ -458,20 +483,18 @@ def _list_arrays(modality: str, values: Any, index: Any) -> list[NDArray[Any] | 
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     rows: list[NDArray[Any] | None] = []
     for number, value in enumerate(values):
-        array = np.asarray(value)
-        if value is None or (array.dtype.kind == "f" and np.isnan(array).all()):
-            rows.append(None)
-        elif array.dtype.kind in "fiu":
-            rows.append(array)
-        else:
+        place = f"features[{modality!r}], row {number}"
+        try:
+            array = _stack(value)
+        except (ValueError, TypeError, RuntimeError) as error:  # the last two of torch
+            raise ConfigError(f"{place}: {error}") from None
+        # No frames, and frames of NaN alone, are refused as in files: they are not missing.
+        is_vector = array.ndim < 2 and array.size > 0 and array.dtype.kind == "f"
+        is_missing = value is None or (is_vector and np.isnan(array).all())
+        if not is_missing and array.dtype.kind not in "fiu":
             raise ConfigError(
-                f"features[{modality!r}], row {number}: {array.dtype} of shape {array.shape}; "
-                "expected an array of integers or floats, or None where it is missing."
+                f"{place}: {array.dtype} of shape {array.shape}; expected an array of integers "
+                "or floats, or None where it is missing."
             )
+        rows.append(None if is_missing else array)
     return rows
-
-
-def _write_anew(path: Path, content: bytes) -> None:
-    """Write a file, but leave one of this content alone: its pooled features are cached."""
-    if not path.is_file() or path.read_bytes() != content:
-        write_bytes(path, content)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from toolkit.study.options import Request
 from toolkit.study.plan import Plan, plan_study
 from toolkit.study.terminal import is_quiet, print_json, print_lines, print_table, show_files
 from toolkit.study.units import hash_code
+from toolkit.validation.folds import Fold, inner_folds
 
 logger = logging.getLogger(__name__)
 
@@ -74,18 +76,32 @@ def _examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
 
 
 def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
-    """Describe modalities that are missing where a fold would learn from them."""
-    for modality, rows in present.items():
-        for fold in plan.folds:
-            train = fold.train[rows[fold.train]]
+    """Describe modalities that are missing where a fold learns from them or is validated."""
+    left = dict(present)
+    for place, fold in _list_splits(plan):
+        for modality, rows in [*left.items()]:
+            train, test = fold.train[rows[fold.train]], fold.test[rows[fold.test]]
             n_seen = len(np.unique(plan.manifest.labels[train]))
-            if n_seen < 2:
+            # The rounds of a search are stopped by the rows that it validates on.
+            if n_seen < 2 or ("(search)" in place and not len(test)):
+                del left[modality]
                 yield (
-                    f"Modality {modality!r}: outer fold {fold.name} can learn from "
-                    f"{len(train):,} utterances of {n_seen} class(es) only, and the modality "
-                    "is missing elsewhere. Leave it out with --modality."
+                    f"Modality {modality!r}, {place}: {len(train):,} utterances of {n_seen} "
+                    f"class(es) to learn from and {len(test):,} to predict have it. Too many "
+                    "people lack the modality or a class: leave it out with --modality, or "
+                    "change --outer or --inner."
                 )
-                break
+
+
+def _list_splits(plan: Plan) -> Iterator[tuple[str, Fold]]:
+    """List outer folds, and inner folds of every seed, by name."""
+    yield from ((f"fold {fold.name}", fold) for fold in plan.folds)
+    splits = {(unit.protocol, unit.fold.number): unit.fold for unit in plan.list_units()}
+    for (protocol, _), fold in splits.items():
+        split: Any = partial(inner_folds, plan.manifest, fold, **protocol.partition)
+        for purpose in ("search", "out-of-fold"):
+            for inner in split(purpose=purpose):
+                yield f"fold {fold.name}, inner fold {inner.number} ({purpose})", inner
 
 
 def check_data(plan: Plan, alone: str | None = None) -> Plan:
@@ -113,8 +129,9 @@ def check_data(plan: Plan, alone: str | None = None) -> Plan:
 def _find_notes(plan: Plan, alone: str | None) -> Path | None:
     """Name the file with the notes on data that passed; None if a file changed just now."""
     config, manifest = plan.config, plan.manifest
-    options = (config.missing, config.frames, config.duplicates, config.normalise, config.outer)
-    known: list[object] = [*options, config.content_parts, config.seed, alone]
+    options = (config.missing, config.frames, config.duplicates, config.normalise)
+    known: list[object] = [*options, plan.protocol, alone]
+    known += [unit.protocol for unit in plan.list_units()]
     # Other code may find other faults.
     known += [hash_code(), manifest.digest(content=True), manifest.warnings]
     newest = 0
@@ -210,6 +227,12 @@ def pool_command(request: Request) -> int:
         raise ValueError(f"{missing} Or write the tables with --form npy.")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; name a folder.")
+    other = "npy" if form == "parquet" else "parquet"
+    if mixed := [m for m in manifest.modalities if (out / f"{m}.{other}").exists()]:
+        raise ValueError(
+            f"--out {out} holds tables of {', '.join(mixed)} in the form {other}, whose "
+            "schemas would be replaced. Name another folder."
+        )
     resolve_statistics(config.statistics)
     inventory = Inventory(out)
     inventory.claim("feature table")

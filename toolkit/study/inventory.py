@@ -80,15 +80,17 @@ class Inventory:
         self._save(_KEPT, kept | names, kind)
 
     def write(self, contents: Mapping[str, bytes], *, whole: bool) -> None:
-        """Write derived files into a study's folder; refuse to replace files of others.
+        """Write derived files into a folder; refuse to replace files of others.
 
         - contents: Path inside the folder to the content.
         - whole: Whether they are all derived files, so that earlier ones are removed.
         """
-        known, kind = self._read(_INVENTORY)
+        # Earlier versions listed the files of a premium or transfer in the second list.
+        listed = _INVENTORY if self._read(_INVENTORY)[1] in {"", "study"} else _KEPT
+        known, kind = self._read(listed)
         self._refuse_foreign(contents.keys(), known)
         # Before the files: those of a killed run are known by their names.
-        self._save(_INVENTORY, known | contents.keys(), kind)
+        self._save(listed, known | contents.keys(), kind)
         for name, content in contents.items():
             write_bytes(self.path / name, content)
         if not whole:
@@ -97,7 +99,7 @@ class Inventory:
             refuse_links(self.path, self.path / name)
             if (self.path / name).is_file():
                 (self.path / name).unlink()
-        self._save(_INVENTORY, contents.keys(), kind)
+        self._save(listed, contents.keys(), kind)
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of killed runs; no other process may be writing here."""

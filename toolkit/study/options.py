@@ -137,10 +137,8 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
         if "with" in keys:  # a keyword of Python, and so no name of a field
             keys["with_"] = keys.pop("with")
         _resolve_paths(keys, path.parent)
-    if options.get("quick"):  # given on the command line, it wins over the file
-        keys = {
-            key: value for key, value in keys.items() if key not in ("trials", "statistics")
-        }
+    for key in ("trials", "statistics") if options.get("quick") else ():
+        keys.pop(key, None)  # given on the command line, quick wins over the file
     unknown = [key for key in (*keys, *options) if key not in StudyConfig.model_fields]
     if unknown:
         place = "unknown option" if path is None else f"{path}: unknown key"
@@ -152,8 +150,11 @@ def load_config(path: Path | None, options: dict[str, Any]) -> StudyConfig:
                 for key in unknown
             )
         )
+    for name, value in options.items():
+        is_mapping = isinstance(value, dict) and isinstance(keys.get(name), dict)
+        keys[name] = keys[name] | value if is_mapping else value
     try:
-        return StudyConfig(**_match_choices(_unify(keys | options)))
+        return StudyConfig(**_match_choices(_unify(keys)))
     except ValidationError as error:
         problems = [
             _describe_problem(problem["loc"], problem["input"], problem["msg"])
@@ -405,7 +406,11 @@ def _read_options(arguments: Mapping[str, Any], own: dict[str, Any]) -> dict[str
                 w.strip() for text in words for w in text.split(",") if w.strip()
             )
         elif kind is dict:
-            values[name] = dict(_pair(name, text) for text in words)
+            values[name] = {}
+            for key, value in (_pair(name, text) for text in words):
+                if values[name].setdefault(key, value) != value:
+                    pairs = f"{key}={values[name][key]} and {key}={value}"
+                    raise ConfigError(f"{_flag(name)} has {pairs}: leave one of them out.")
         elif kind is Path:
             values[name] = Path(words)
         else:

@@ -306,7 +306,7 @@ class Plan:
         )
 
 
-def make_search_options(config: StudyConfig) -> SearchOptions:
+def _make_search_options(config: StudyConfig) -> SearchOptions:
     """Resolve what the searches of a study may choose, and how often."""
     auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
     if config.sampler == "grid":
@@ -357,7 +357,7 @@ def limit_fixed(config: StudyConfig) -> int | None:
 def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
     """Read and check the data of a study; write nothing but the generated corpus."""
     # Options that contradict one another are refused before any data is read.
-    options = make_search_options(config)
+    options = _make_search_options(config)
     if config.shapley == "seeds" and config.seeds == 1:
         raise ConfigError(
             "--shapley seeds repeats the games under every one of --seeds, which is 1: add "
@@ -398,21 +398,14 @@ def plan_study(config: StudyConfig, manifest: Manifest | None = None) -> Plan:
 def _check_people(plan: Plan) -> None:
     """Refuse folds that leave no one to validate on, and speakers of one utterance each."""
     config, manifest = plan.config, plan.manifest
-    grouping = outer_grouping(config.outer)
-    groups = groups_of(manifest.groups(grouping))
-    check = partial(
-        inner_folds,
-        manifest,
-        grouping=grouping,
-        n_folds=config.inner,
-        seed=config.seed,
-        content_parts=config.content_parts,
-    )
-    check(min(plan.folds, key=lambda f: len(np.unique(groups[f.train]))), purpose="out-of-fold")
+    split: Any = partial(inner_folds, manifest, **plan.protocol.partition)
+    groups = groups_of(manifest.groups(outer_grouping(config.outer)))
+    fewest = min(plan.folds, key=lambda f: len(np.unique(groups[f.train])))
+    split(fewest, purpose="out-of-fold")
     if holds_content(config.outer):  # any fold may be left with contents of one class
         for fold in (*plan.folds, final_fold(manifest)):
-            check(fold, purpose="search")
-            check(fold, purpose="out-of-fold")
+            split(fold, purpose="search")
+            split(fold, purpose="out-of-fold")
     if config.normalise == "speaker" and len(np.unique(manifest.speakers)) == len(manifest):
         raise ConfigError(
             "--normalise speaker: every speaker has a single utterance, so that all features "

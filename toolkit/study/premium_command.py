@@ -3,14 +3,14 @@
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from toolkit.files import OUTPUTS, format_records, lock_folder, write_bytes, write_text
+from toolkit.files import OUTPUTS, format_records, lock_folder
 from toolkit.models import Features
 from toolkit.report import render_figure
 from toolkit.report.leakage_page import (
@@ -86,7 +86,8 @@ def _run_premium(
     probes: list[ProbeScore] = []
     projected: dict[str, Projection] = {}
     with lock_folder(folder):
-        check_data(plan)
+        # Without the units of a study, no inner fold is examined: here, none is made.
+        check_data(replace(plan, systems={}, seeded={}))
         gaps = describe_gaps(manifest, content_parts=config.content_parts)
         planned, absent = make_probes(manifest) if with_probes else ([], [])
         gaps += tuple(absent)
@@ -118,12 +119,10 @@ def _run_premium(
         tables["premium.md"] = format_premium(
             scores, gaps=gaps, generated=manifest.generated, probes=probes, projected=projected
         )
-        pictures = [(f"{stem}.{end}", stem, end) for stem in drawn for end in config.figures]
-        inventory.reserve([*tables, *(name for name, *_ in pictures)])
-        for name, text in tables.items():
-            write_text(folder / name, text)
-        for name, stem, end in pictures:
-            write_bytes(folder / name, render_figure(drawn[stem], end))
+        contents = {name: text.encode("utf-8") for name, text in tables.items()}
+        for end in config.figures:
+            contents |= {f"{stem}.{end}": render_figure(ax, end) for stem, ax in drawn.items()}
+        inventory.write(contents, whole=True)
     return _PremiumResult(folder, tuple(scores), gaps, tuple(probes))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.feature_files import TEXT_NAMES
 from toolkit.data.roles import suggest
-from toolkit.files import FolderError, format_csv, lock_folder, write_bytes, write_text
+from toolkit.files import FolderError, format_csv, lock_folder
 from toolkit.fusion.inputs import NewPredictions
 from toolkit.pooling import FeatureTable
 from toolkit.report import render_figure
@@ -358,11 +358,9 @@ def _write_transfer(
 ) -> None:
     inventory = Inventory(folder)
     inventory.claim("transfer")
-    pictures = {end: f"figures/transfer.{end}" for end in figures}
+    ax = plot_transfer(cells, metric)
+    contents = {f"figures/transfer.{end}": render_figure(ax, end) for end in figures}
+    contents["transfer.csv"] = _format_cells(cells).encode("utf-8")
+    contents["transfer.md"] = format_transfer(cells, metric).encode("utf-8")
     with lock_folder(folder):
-        inventory.reserve(["transfer.csv", "transfer.md", *pictures.values()])
-        write_text(folder / "transfer.csv", _format_cells(cells))
-        write_text(folder / "transfer.md", format_transfer(cells, metric))
-        ax = plot_transfer(cells, metric)
-        for end, name in pictures.items():
-            write_bytes(folder / name, render_figure(ax, end))
+        inventory.write(contents, whole=True)

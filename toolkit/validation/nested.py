@@ -48,6 +48,12 @@ class Protocol:
     seed: int = 0
     content_parts: int = CONTENT_PARTS
 
+    @property
+    def partition(self) -> dict[str, Any]:
+        """Arguments of :func:`toolkit.validation.folds.inner_folds`."""
+        own = {"n_folds": self.inner, "seed": self.seed, "content_parts": self.content_parts}
+        return {"grouping": outer_grouping(self.outer)} | own
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitResult:
@@ -191,15 +197,7 @@ def run_unit(
         n_threads=n_threads,
         device=device,
     )
-    split = partial(
-        inner_folds,
-        manifest,
-        fold,
-        grouping=grouping,
-        n_folds=protocol.inner,
-        seed=protocol.seed,
-        content_parts=protocol.content_parts,
-    )
+    split = partial(inner_folds, manifest, fold, **protocol.partition)
     search_folds, fresh_folds = split(purpose="search"), split(purpose="out-of-fold")
     found = search_params(fits, search_folds, options, storage=storage, study_name=study_name)
     # Scores are optimistic on the folds that chose the parameters, so fusion learns from
@@ -284,15 +282,7 @@ def run_logistic_unit(
     ledger = Ledger(system, fold, manifest.utterances, manifest.groups(grouping))
     rows = _usable_rows(manifest, features, fold, system)
     ledger.record("class shares", "train", fold.train)
-    folds = inner_folds(
-        manifest,
-        fold,
-        grouping=grouping,
-        n_folds=protocol.inner,
-        seed=protocol.seed,
-        purpose="search",
-        content_parts=protocol.content_parts,
-    )
+    folds = inner_folds(manifest, fold, purpose="search", **protocol.partition)
     model, columns, multiple = tune_logistic(
         features,
         manifest.labels,
