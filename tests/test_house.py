@@ -22,8 +22,8 @@ MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: The redesign ended at 104 modules, 26,900 lines and 350 names; then came corrected claims,
 #: the checks of data, those of folders and saved models, what users see: report, Python;
 #: recordings, transcripts and tables; content, seeds, groups, outside systems and transfer;
-#: large corpora, beside rooms made smaller again.
-MOST_MODULES, MOST_LINES = 114, 35_860
+#: large corpora, beside rooms made smaller again; forty faults that three reviews found.
+MOST_MODULES, MOST_LINES = 114, 35_975
 #: Functions and classes without an underscore: what another module or a user takes.
 MOST_PUBLIC_NAMES = 439
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10
