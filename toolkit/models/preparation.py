@@ -171,6 +171,10 @@ class Recipe:
         _, n_kept = parse_screening(self.screening)
         return 0 < n_kept < len(features.presets[self.statistics])
 
+    def bins_alone(self, features: Features) -> bool:
+        """Test whether fits differ in columns, by a screen, or in values, by transcripts."""
+        return self.screens(features) or bool(features.texts)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:

@@ -156,11 +156,8 @@ def make_presets(
         stand_in = _smaller_preset(table, n_asked, most_columns)
         if stand_in is not None:
             columns[preset] = table.select(stand_in)
-            reduced[preset] = {
-                "statistics": stand_in,
-                "n_columns": len(columns[preset]),
-                "n_asked": n_asked,
-            }
+            n_kept = len(columns[preset])
+            reduced[preset] = {"statistics": stand_in, "n_columns": n_kept, "n_asked": n_asked}
     return columns, reduced
 
 
@@ -443,10 +440,9 @@ class InnerFits:
     ) -> None:
         recipe, _ = split_params(params)
         # Bin edges come from the outer training rows, never from rows that are predicted.
-        if self._bins_alone(recipe):
-            self.ledger.record(fit, "bin edges", rows)
-        else:
-            self.ledger.record(f"{self.prefix}bins", "bin edges", self.outer_rows)
+        shared = (f"{self.prefix}bins", self.outer_rows)
+        name, binned = (fit, rows) if recipe.bins_alone(self.features) else shared
+        self.ledger.record(name, "bin edges", binned)
         self._record_training(recipe, rows, fit)
         if validation is not None:
             self.ledger.record(fit, "early stop", validation)
@@ -522,16 +518,12 @@ class InnerFits:
         self, recipe: Recipe, rows: NDArray[np.int64]
     ) -> tuple[TrainingData | None, NDArray[np.int64] | None]:
         """Return the binned outer rows and the index of rows in them; None under own bins."""
-        if self._bins_alone(recipe):
+        if recipe.bins_alone(self.features):
             return None, None
         index = np.searchsorted(self.outer_rows, rows)
         # Rows outside the outer training rows were not binned with them.
         found = np.array_equal(self.outer_rows.take(index, mode="clip"), rows)
         return self._reference(recipe), index if found else None
-
-    def _bins_alone(self, recipe: Recipe) -> bool:
-        """Test whether fits differ in columns, by a screen, or in values, by transcripts."""
-        return recipe.screens(self.features) or bool(self.features.texts)
 
     def _reference(self, recipe: Recipe) -> TrainingData:
         """Bin the outer training rows: their edges serve every fit over all columns."""

@@ -204,10 +204,8 @@ def _first_params(fits: InnerFits, options: SearchOptions) -> dict[str, Any]:
 def _choices(fits: InnerFits, options: SearchOptions) -> dict[str, tuple[str, ...]]:
     """List the candidates of every discrete choice; a screen of every column is ``none``."""
     widest = max(len(fits.features.presets[name]) for name in options.statistics)
-    named = (
-        name if 0 < parse_screening(name)[1] < widest else fits.features.screen
-        for name in options.screening
-    )
+    whole = fits.features.screen
+    named = (n if 0 < parse_screening(n)[1] < widest else whole for n in options.screening)
     return {
         "booster": options.boosters,
         "statistics": options.statistics,
