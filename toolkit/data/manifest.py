@@ -382,8 +382,8 @@ def read_unlabelled(
     """
     rows = Rows.read(path)
     taken = {at for name in columns.values() for at in find_columns(rows.header, name)}
-    found_at = {role: find_columns(rows.header, name) for role, name in usual.items()}
-    known = {role for role, at in found_at.items() if at and taken.isdisjoint(at)}
+    places = {role: find_columns(rows.header, name) for role, name in usual.items()}
+    known = [role for role, at in places.items() if at and taken.isdisjoint(at)]
     columns = {role: usual[role] for role in known} | dict(columns)
     warnings = rows.problems.warnings
     table = Columns.find(
