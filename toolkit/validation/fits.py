@@ -439,11 +439,11 @@ class InnerFits:
         validation: NDArray[np.int64] | None,
     ) -> None:
         recipe, _ = split_params(params)
+        self._record_training(recipe, rows, fit)
         # Bin edges come from the outer training rows, never from rows that are predicted.
         shared = (f"{self.prefix}bins", self.outer_rows)
         name, binned = (fit, rows) if recipe.bins_alone(self.features) else shared
         self.ledger.record(name, "bin edges", binned)
-        self._record_training(recipe, rows, fit)
         if validation is not None:
             self.ledger.record(fit, "early stop", validation)
 
