@@ -255,7 +255,7 @@ def test_rounds_at_their_limit_are_named(make_facts, make_search, quick, limit):
 @pytest.mark.parametrize("outer", ["speaker", "5", "split", "speaker+content"])
 def test_partners_in_training_are_said_where_sessions_are_not_held_out(make_facts, outer):
     facts = dataclasses.replace(make_facts(outer=outer), n_known_session=40)
-    said = "The session of 40 (10 %) tested utterances is in the training data, too."
+    said = "40 (10 %) of the tested utterances are from sessions that are also in the training"
 
     assert said in caveats(facts)
     assert ("--outer session holds out both." in caveats(facts)) == (outer != "split")
