@@ -168,10 +168,12 @@ def _describe_code(name: str) -> str:
     held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     held += getattr(function, "__defaults__", None) or ()
     held += (getattr(function, "__kwdefaults__", None) or {}).values()
+    code = getattr(function, "__code__", None)
     try:
+        if code and code.co_filename == "<string>":  # for Python 3.13, all code of `python -c`
+            raise OSError
         source = inspect.getsource(function)
     except (OSError, TypeError):  # typed into a console, or not a function
-        code = getattr(function, "__code__", None)
         parts = (code.co_code, code.co_consts, code.co_names) if code else function
         source = _describe_value(parts)
     return "\n".join([source, *map(_describe_value, held)])
