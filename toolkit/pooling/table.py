@@ -169,13 +169,13 @@ def _describe_code(name: str) -> str:
     held += getattr(function, "__defaults__", None) or ()
     held += (getattr(function, "__kwdefaults__", None) or {}).values()
     code = getattr(function, "__code__", None)
-    try:
-        if code and code.co_filename == "<string>":  # for Python 3.13, all code of `python -c`
-            raise OSError
-        source = inspect.getsource(function)
-    except (OSError, TypeError):  # typed into a console, or not a function
-        parts = (code.co_code, code.co_consts, code.co_names) if code else function
-        source = _describe_value(parts)
+    # By its own code where it was typed into a console or is no function. Python 3.13 takes
+    # the text of `python -c` for the source of every function of "<string>".
+    parts = (code.co_code, code.co_consts, code.co_names) if code else function
+    source = _describe_value(parts)
+    with suppress(OSError, TypeError):
+        if code is None or code.co_filename != "<string>":
+            source = inspect.getsource(function)
     return "\n".join([source, *map(_describe_value, held)])
 
 
