@@ -253,11 +253,11 @@ def test_rounds_at_their_limit_are_named(make_facts, make_search, quick, limit):
 
 
 @pytest.mark.parametrize("outer", ["speaker", "5", "split", "speaker+content"])
-def test_partners_in_training_are_said_where_sessions_are_not_held_out(make_facts, outer):
+def test_partners_in_training_are_named_where_sessions_are_not_held_out(make_facts, outer):
     facts = dataclasses.replace(make_facts(outer=outer), n_known_session=40)
-    said = "40 (10 %) of the tested utterances are from sessions that are also in the training"
+    known = "40 (10 %) of the tested utterances are from sessions that are also in the training"
 
-    assert said in caveats(facts)
+    assert known in caveats(facts)
     assert ("--outer session holds out both." in caveats(facts)) == (outer != "split")
     assert "dialogue partner" not in caveats(dataclasses.replace(facts, n_known_session=0))
 

@@ -147,7 +147,7 @@ def test_a_modality_is_refused_where_one_partition_cannot_learn_or_stop(
     plan = plan_study(StudyConfig(outer="3", inner=2, seeds=2), manifest)
     # A premium makes no inner folds.
     bare = replace(plan, systems={}, seeded={})
-    assert [fold for _, fold in examining._list_splits(bare)] == [*plan.folds]
+    assert [fold for _, fold, _ in examining._list_splits(bare)] == [*plan.folds]
     splits = [*examining._list_splits(plan)]
     monkeypatch.setattr(examining, "_list_splits", lambda _: splits)
     names, rng, verdicts = manifest.speakers, np.random.default_rng(0), []

@@ -113,8 +113,8 @@ def test_a_table_of_another_form_keeps_its_schema(corpus, tmp_path, capsys, form
 
     assert run(corpus, "--out", out, *words, "max", "--form", other) == 2
 
-    said = capsys.readouterr().err
-    assert f"holds tables of visual in the form {form}, whose schemas would be" in said
+    error = capsys.readouterr().err
+    assert f"holds tables of visual in the form {form}, whose schemas would be" in error
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     # Another modality has a schema of its own.
     assert run(corpus, "--out", out, "--modality", "audio", "--form", other) == 0

@@ -276,14 +276,15 @@ def find_dataset(h5py: Any, root: Any, member: _Member, path: Path | str) -> Any
         return _follow(h5py, root, only, path)
     found = _follow(h5py, root, member.name, path)
     if found is None:  # CMU-SDK: FEATURES/data/UTTERANCE/features
-        places = [f"{name}/data/{member.name}" for name in root]
-        places = [place for place in places if _follow(h5py, root, place, path) is not None]
+        inside = [f"{name}/data/{member.name}" for name in root]
+        nodes = {place: _follow(h5py, root, place, path) for place in inside}
+        places = [place for place, node in nodes.items() if node is not None]
         if len(places) > 1:
             first, second = map(_shorten, places[:2])
             raise SequenceError(
                 f"{path} is {first} and {second}; name one, as in {member.file.name}#{first}."
             )
-        found = _follow(h5py, root, places[0], path) if places else None
+        found = nodes[places[0]] if places else None
     if found is not None and not isinstance(found, h5py.Dataset):
         found = _follow(h5py, found, "features", path)
     if isinstance(found, h5py.Dataset):

@@ -383,13 +383,13 @@ def read_unlabelled(
     rows = Rows.read(path)
     taken = {at for name in columns.values() for at in find_columns(rows.header, name)}
     places = {role: find_columns(rows.header, name) for role, name in usual.items()}
-    known = [role for role, at in places.items() if at and taken.isdisjoint(at)]
-    columns = {role: usual[role] for role in known} | dict(columns)
+    known = {role: usual[role] for role, at in places.items() if at and taken.isdisjoint(at)}
+    columns = known | dict(columns)
     warnings = rows.problems.warnings
     table = Columns.find(
         rows, columns=columns, label=None, lists_files=lists_files, extracted=extract
     )
-    table = _warn_of_lost(table, usual, columns, warnings, any_label=any_label)
+    table = _warn_of_lost(table, usual, columns, any_label=any_label)
     sources = Sources(tables, extract, frames_columns, roots, missing == "allow")
     found = find_modalities(table, sources, needed=modalities)
     cells = table.cells()
@@ -430,15 +430,10 @@ def read_unlabelled(
 
 
 def _warn_of_lost(
-    table: Columns,
-    usual: Mapping[str, str],
-    columns: Mapping[str, str],
-    warnings: list[str],
-    *,
-    any_label: bool,
+    table: Columns, usual: Mapping[str, str], columns: Mapping[str, str], *, any_label: bool
 ) -> Columns:
     """Warn of columns of the study that the table lacks, and leave out other labels."""
-    roles = dict(table.roles)
+    roles, warnings = dict(table.roles), table.rows.problems.warnings
     lost = {role: name for role, name in usual.items() if role not in columns}
     if lost.keys() & _LABELS and not any_label and not columns.keys() & _LABELS:
         roles = {role: at for role, at in roles.items() if role not in _LABELS}

@@ -97,9 +97,13 @@ class Columns:
             if role in wanted or (role == "label_name" and not _names_belong(header, roles)):
                 continue
             free = _free_columns(header, role, roles)
-            if role == "content" or not free:
-                more = _free_columns(header, role, roles, () if free else FURTHER.get(role, ()))
-                free = [i for i in more if i not in files]
+            if role == "content":
+                free = [i for i in free if i not in files]
+            if not free:
+                further = FURTHER.get(role, ())
+                free = [
+                    i for i in _free_columns(header, role, roles, further) if i not in files
+                ]
             if len(free) == 1:
                 roles[role] = free[0]
             elif free:

@@ -413,8 +413,8 @@ def _advise_ids(header: Sequence[str], position: int) -> str:
 def _read_numbers(source: _Text | _Parquet, words: Sequence[str]) -> NDArray[Any]:
     """Read the numbers; those of OpenFace without a face do not show it and become missing."""
     file, numbers = source.file, source.read_numbers()
-    faces = source.read_texts(words.index("face_id")) if "face_id" in words else ()
-    if _find_openface(_join_words(tuple(source.header))) and len({*faces}) > 1:
+    names_faces = _find_openface(_join_words(tuple(source.header))) and "face_id" in words
+    if names_faces and len({*source.read_texts(words.index("face_id"))}) > 1:
         raise SequenceError(f"{file} holds several faces (face_id); keep the rows of one.")
     if "success" not in words:
         return numbers

@@ -78,12 +78,11 @@ def _examine_data(plan: Plan, alone: str | None = None) -> DatasetSummary:
 def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> Iterator[str]:
     """Describe modalities that are missing where a fold learns from them or is validated."""
     left = dict(present)
-    for place, fold in _list_splits(plan):
+    for place, fold, stops in _list_splits(plan):
         for modality, rows in [*left.items()]:
             train, test = fold.train[rows[fold.train]], fold.test[rows[fold.test]]
             n_seen = len(np.unique(plan.manifest.labels[train]))
-            # The rounds of a search are stopped by the rows that it validates on.
-            if n_seen < 2 or ("(search)" in place and not len(test)):
+            if n_seen < 2 or (stops and not len(test)):
                 del left[modality]
                 yield (
                     f"Modality {modality!r}, {place}: {len(train):,} utterances of {n_seen} "
@@ -93,15 +92,16 @@ def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> I
                 )
 
 
-def _list_splits(plan: Plan) -> Iterator[tuple[str, Fold]]:
-    """List outer folds, and inner folds of every seed, by name."""
-    yield from ((f"fold {fold.name}", fold) for fold in plan.folds)
+def _list_splits(plan: Plan) -> Iterator[tuple[str, Fold, bool]]:
+    """List outer folds, and inner folds of every seed, by name; and if rows stop the rounds."""
+    yield from ((f"fold {fold.name}", fold, False) for fold in plan.folds)
     splits = {(unit.protocol, unit.fold.number): unit.fold for unit in plan.list_units()}
     for (protocol, _), fold in splits.items():
         split: Any = partial(inner_folds, plan.manifest, fold, **protocol.partition)
         for purpose in ("search", "out-of-fold"):
             for inner in split(purpose=purpose):
-                yield f"fold {fold.name}, inner fold {inner.number} ({purpose})", inner
+                place = f"fold {fold.name}, inner fold {inner.number} ({purpose})"
+                yield place, inner, purpose == "search"
 
 
 def check_data(plan: Plan, alone: str | None = None) -> Plan:

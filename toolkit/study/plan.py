@@ -178,9 +178,7 @@ class Plan:
 
     def read_headers(self) -> dict[str, tuple[str, ...]]:
         """Read the names that files give the dimensions that ``--names`` gives others."""
-        dims = {
-            name: self._read_dims(name)[0] for name in self.config.names if name in self.names
-        }
+        dims = {n: self._read_dims(n)[0] for n in self.config.names if n in self.names}
         return name_dimensions(self.manifest, dims, {})
 
     def _read_dims(self, modality: str) -> tuple[int, bool]:

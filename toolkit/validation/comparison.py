@@ -367,6 +367,7 @@ def compare_systems(
         low, high = jackknife_interval(
             difference, left_out[a] - left_out[b], sizes, low=-width, high=width
         )
+        over_folds = None if crossed else _nadeau_bengio_p_value(folds[a] - folds[b])
         comparisons.append(
             Comparison(
                 family=family,
@@ -378,9 +379,7 @@ def compare_systems(
                 high=high,
                 p=p,
                 p_adjusted=p_adjusted,
-                p_nadeau_bengio=None
-                if crossed
-                else _nadeau_bengio_p_value(folds[a] - folds[b]),
+                p_nadeau_bengio=over_folds,
                 smallest_p=patterns.smallest_p,
                 method=_describe(
                     patterns, grouping, len(chosen_pairs), max(len(every[a]), len(every[b]))
