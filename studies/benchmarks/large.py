@@ -170,10 +170,7 @@ def compare_searches(folder, modality, n_folds, many_rows):
 
 
 def measure_growth(folder):
-    """Double one size of a study at a time, and print the ratio of processor times.
-
-    Up to 4,000 training rows, fits of trials are coarser: more utterances cross this limit.
-    """
+    """Double one size of a study at a time, and print the ratio of processor times."""
     base = SHAPES["growth"]
     first, cpus = "3,000 utterances, 60 people, 192 columns, 20 trials", {}
     half, double, most = (f"{n:,} utterances" for n in (1_500, 6_000, 12_000))

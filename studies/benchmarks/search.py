@@ -46,7 +46,7 @@ from toolkit.models import Features
 from toolkit.models.boosters import row_log_loss
 from toolkit.pooling import pool_manifest
 from toolkit.validation import SearchOptions, SearchResult, make_features, make_folds
-from toolkit.validation.fits import FEW_ROWS, _coarsen
+from toolkit.validation.fits import _coarsen, _find_step
 from toolkit.validation.folds import resolve_outer
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.scores import score_interval
@@ -70,8 +70,7 @@ def compare_same_trials(
     def score_again(task: Task, result: SearchResult) -> None:
         for trial in result.trials:
             # Fits as coarse as those of the search.
-            most = 4 if len(task.seen) <= FEW_ROWS else 2
-            params, step = _coarsen(trial["params"], most)
+            params, step = _coarsen(trial["params"], _find_step(len(task.seen)))
             own = {k: v for k, v in params.items() if k not in CHOICES}
             own.pop("bagging_freq")
             n_rounds = ceil(SearchOptions().max_rounds / step)

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import pickle
 import random
+import re
 import shutil
 import time
 
@@ -398,6 +399,30 @@ def test_labels_of_the_study_are_found_in_another_case_and_replaced_where_asked(
         found = read_unlabelled(path, ["voice"], usual={"label": "mood"}, **options)
         assert [found.classes[k] for k in found.labels] == ["sad", "glad"]
     assert read_unlabelled(path, ["voice"]).classes == ("glad", "sad")
+
+
+@pytest.mark.parametrize(
+    ("labels", "bins", "words"),
+    [
+        (
+            [("0", "neg"), ("1", "pos"), ("1", "neg")],
+            (),
+            "'1' is called 'neg' here and 'pos'",
+        ),
+        (
+            [("0", "neg"), ("1", "pos"), ("2", "neg")],
+            (),
+            "as is code '0' in row 2; a name",
+        ),
+        ([("1", ""), ("2.5", ""), ("high", "")], (2.0,), "The label 'high' is no number"),
+    ],
+)
+def test_labels_that_contradict_are_refused_where_none_is_needed(folder, labels, bins, words):
+    rows = [[str(k), code, name, "a.npy"] for k, (code, name) in enumerate(labels)]
+    path = write(folder, ["id", "label", "label_name", "voice"], rows)
+
+    with pytest.raises(ManifestError, match=re.escape(words)):
+        read_unlabelled(path, ["voice"], bins=bins)
 
 
 def test_spellings_of_a_speaker_are_told_or_joined(folder):

@@ -6,8 +6,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from toolkit.models.balancing import _IMBALANCE, RESAMPLING, balance
+from toolkit.models.spaces import _IMBALANCE_GRID, IMBALANCE_AUTO
 from toolkit.study.config import StudyConfig
-from toolkit.validation.search import IMBALANCE_AUTO, IMBALANCE_GRID
 
 MAKERS = ["smote", "borderline", "smote_tomek"]
 
@@ -325,7 +325,7 @@ def test_a_study_takes_the_strategies_that_there_are():
     help_text = StudyConfig.model_fields["imbalance"].description
 
     assert help_text.endswith(f"any of {', '.join(_IMBALANCE)}, comma-separated")
-    assert {*RESAMPLING, *IMBALANCE_AUTO, *IMBALANCE_GRID} <= set(_IMBALANCE)
+    assert {*RESAMPLING, *IMBALANCE_AUTO, *_IMBALANCE_GRID} <= set(_IMBALANCE)
 
 
 @pytest.mark.parametrize("strategy", _IMBALANCE)

@@ -38,6 +38,21 @@ def test_a_difference_is_shown_where_the_test_shows_it(make_facts):
     assert "]; a difference was shown (adjusted p" in line
 
 
+def test_fusions_with_the_best_score_are_all_named(make_facts):
+    facts = make_facts(fused=(("early", 0.5), ("vote", 0.2), ("soft", 0.4)))
+    best = facts.score("early").value
+    scores = [
+        dataclasses.replace(s, value=best)
+        if (s.system, s.metric, s.scope) == ("soft", "f1_micro", "all")
+        else s
+        for s in facts.scores
+    ]
+
+    line = summary(dataclasses.replace(facts, scores=scores)).splitlines()[-1]
+
+    assert line.startswith("Best of 3 fusions: early (equal: soft). Against best-single")
+
+
 def test_no_difference_is_claimed_where_none_was_shown(make_facts):
     facts = make_facts(skills=(("audio", 0.1), ("text", 0.5)), fused=(("early", 0.5),))
     pair = facts.compare("early", "best-single")

@@ -258,8 +258,33 @@ def test_partners_in_training_are_named_where_sessions_are_not_held_out(make_fac
     known = "40 (10 %) of the tested utterances are from sessions that are also in the training"
 
     assert known in caveats(facts)
-    assert ("--outer session holds out both." in caveats(facts)) == (outer != "split")
+    assert ("--outer session holds out both partners." in caveats(facts)) == (outer != "split")
     assert "dialogue partner" not in caveats(dataclasses.replace(facts, n_known_session=0))
+
+
+@pytest.mark.parametrize("change", ["two sessions", "a speaker in two sessions"])
+def test_sessions_that_cannot_be_held_out_are_not_recommended(make_facts, change):
+    facts = make_facts(n_speakers=4 if change == "two sessions" else 8)
+    table = next(iter(facts.predictions.values()))
+    assert facts.separable_sessions == (change != "two sessions")
+    if change != "two sessions":
+        sessions = table.sessions.copy()
+        sessions[0] = sessions[-1]
+        moved = {
+            n: dataclasses.replace(t, sessions=sessions) for n, t in facts.predictions.items()
+        }
+        facts = dataclasses.replace(facts, predictions=moved)
+
+    assert "from sessions that are also in the training" in caveats(facts)
+    assert "--outer session" not in caveats(facts)
+
+
+def test_no_speaker_of_several_equal_ones_is_singled_out(make_facts):
+    named = caveats(make_facts(n_speakers=3))
+
+    assert "may be about that person alone" not in named
+    assert "The intervals describe new speakers" not in named
+    assert "The intervals describe new speakers" in caveats(make_facts(n_speakers=5))
 
 
 def test_models_without_contributions_are_named(facts):
@@ -302,8 +327,8 @@ def test_a_better_logistic_regression_is_said(facts):
     named = caveats(dataclasses.replace(facts, scores=scores))
 
     assert (
-        "A logistic regression on the same features does better, so the trees do not explain "
-        f"the score of text (0.990 against {facts.score('text').value:.3f}; " in named
+        "A logistic regression on the same features has a better score than "
+        f"text (0.990 against {facts.score('text').value:.3f}; " in named
     )
     assert "audio (" not in named.partition("A logistic regression")[2].partition("\n")[0]
 
@@ -326,7 +351,7 @@ def test_no_caveat_calls_a_lower_loss_a_higher_score(make_facts, make_search, me
 
     named = caveats(dataclasses.replace(facts, scores=scores))
 
-    assert "A logistic regression on the same features does better" in named
+    assert "A logistic regression on the same features has a better score" in named
     assert "More rounds may do better." in named
     assert "higher" not in named
 
@@ -336,7 +361,7 @@ def test_few_trials_are_called_few(facts, trials, few):
     options = dict(facts.options) | {"trials": trials}
     named = caveats(dataclasses.replace(facts, options=options))
 
-    assert ("per search: few hyperparameters were tried." in named) == few
+    assert ("per search: few combinations of hyperparameters were tried." in named) == few
     assert "defaults" not in named
 
 
@@ -346,7 +371,8 @@ def test_missing_rows_and_unfinished_systems_are_said(make_facts):
     named = caveats(facts)
 
     assert "text is missing in 7 (2 %) of the tested utterances" in named
-    assert "video lack folds" in named
+    assert "Not finished, and in no table yet: " in named
+    assert "video. Run the same command again." in named
 
 
 @pytest.mark.parametrize(("share", "named"), [(0.2, False), (0.3, True)])
@@ -373,8 +399,9 @@ def test_the_share_of_tested_utterances_with_known_content_is_given(facts):
         f"{n // 2:,} (50 %) of the tested utterances have their script, scene or sentence (one "
         "of 11) in the training data, by other speakers."
     ) in caveats(known)
-    assert "row content of toolkit premium measures this; --outer speaker+content" in caveats(
-        known
+    assert (
+        "content premium of toolkit premium measures this; --outer speaker+content"
+        in caveats(known)
     )
     assert "premium measures this." in caveats(split)
     assert "script" not in caveats(facts)

@@ -287,7 +287,7 @@ def test_best_single_is_planned_where_it_was_compared(make_facts):
 
     for study, compared in ((facts, True), (unfinished, False)):
         text = section(study, "comparisons").parts[0].text
-        assert ("of each fusion from best-single" in text) == compared
+        assert ("each fusion with best-single" in text) == compared
 
 
 @pytest.mark.parametrize("metric", ["f1_micro", "log_loss"])

@@ -164,7 +164,8 @@ def test_families_and_the_linear_part_have_a_sentence_each():
 
     assert paragraph.text == (
         "The largest SHAP shares of early come from audio level (0.600) and audio change "
-        "(0.400). Larger than under permuted labels (in brackets): audio level (0.400). The "
+        "(0.400). Larger than under permuted labels (their shares in brackets): audio level "
+        "(0.400). The "
         "linear part makes up 0.500 [0.400, 0.600] of the contributions, the trees the rest."
     )
 
@@ -192,7 +193,7 @@ def test_every_larger_share_is_listed():
 
     (paragraph,) = _family_lead(SimpleNamespace(system="early", linear=[]), families)
 
-    larger = paragraph.text.partition("(in brackets): ")[2]
+    larger = paragraph.text.partition("(their shares in brackets): ")[2]
     assert all(f"audio part{k} (0.100)" in larger for k in range(5))
 
 

@@ -609,6 +609,60 @@ def test_a_code_with_another_name_is_another_label(manifest):
         assert _find_labels(new, study).tolist() == new.labels.tolist()
 
 
+def test_labels_are_found_in_another_case_where_one_class_is_meant(manifest):
+    trained = replace(
+        manifest,
+        classes=("Sad", "glad", "GLAD", "calm"),
+        codes=("0", "1", "2", "3"),
+        merged={"Excited": "calm"},
+    )
+    new = replace(
+        manifest,
+        classes=("sAd", "glad", "GLAD", "Glad", "excited"),
+        codes=("0", "1", "2", "7", "8"),
+        labels=np.array([0, 1, 2, 3, 4] * 30),
+    )
+
+    assert _find_labels(new, trained).tolist() == [0, 1, 2, -1, 3] * 30
+
+
+def test_rows_without_a_label_and_classes_without_a_row_are_told(finished, labelled, caplog):
+    predict_new(finished, labelled)
+    assert "1 of 100 utterances have no label: not scored." in caplog.text
+    assert "No scored utterance is labelled" not in caplog.text
+    caplog.clear()
+
+    def relabel(rows):
+        at = rows[0].index("emotion_labels")
+        for row in rows[1:]:
+            row[at] = "0" if row[at] == "1" else row[at]
+
+    edit(labelled, relabel)
+    predict_new(finished, labelled)
+    assert (
+        f"No scored utterance is labelled {CLASSES[1]}: UAR and F1-macro are means over all 4 "
+        "classes of the study, and count 0 there." in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_speakers", "words"), [(3, "no intervals (below five speakers)"), (5, "95 % intervals")]
+)
+def test_intervals_are_mentioned_where_there_are_any(
+    finished, labelled, caplog, n_speakers, words
+):
+    caplog.set_level("INFO", logger="toolkit")
+
+    def regroup(rows):
+        at = rows[0].index("speakers")
+        for number, row in enumerate(rows[1:]):
+            row[at] = f"P{number % n_speakers}"
+
+    edit(labelled, regroup)
+    assert main(["predict", str(finished), str(labelled)]) == 0
+    assert f"labelled utterances by unseen speakers, {words}." in caplog.text
+
+
 def test_scores_are_written_over_no_other_file(finished, labelled, tmp_path, capsys):
     beside = tmp_path / "new.scores.csv"
     beside.write_text("mine\n")

@@ -2,12 +2,12 @@
 
 import pytest
 
+from toolkit.models.spaces import _IMBALANCE_GRID, IMBALANCE_AUTO, SCREENING_AUTO
 from toolkit.study.config import ConfigError, StudyConfig
 from toolkit.study.plan import _make_search_options as resolve
 from toolkit.study.workers import Unit, widest_fit
 from toolkit.validation import MOST_COLUMNS, SearchOptions
 from toolkit.validation.fits import estimate_memory
-from toolkit.validation.search import IMBALANCE_AUTO, IMBALANCE_GRID, SCREENING_AUTO
 
 
 def test_unsaid_options_are_those_of_the_search():
@@ -23,7 +23,7 @@ def test_auto_is_less_beside_a_grid():
     grid = resolve(StudyConfig(sampler="grid"))
 
     assert (auto.imbalance, auto.screening) == (IMBALANCE_AUTO, SCREENING_AUTO)
-    assert (grid.imbalance, grid.screening) == (IMBALANCE_GRID, ("none",))
+    assert (grid.imbalance, grid.screening) == (_IMBALANCE_GRID, ("none",))
 
 
 def test_words_are_candidates_once_and_in_order():

@@ -90,7 +90,7 @@ def test_what_is_too_large_even_so_is_left_out(make_tasks, check_memory):
 
 
 def test_nothing_that_fits_is_said_too(make_tasks, check_memory):
-    with pytest.raises(ConfigError, match="fewer dimensions a modality, or more memory"):
+    with pytest.raises(ConfigError, match="fewer dimensions per modality, or more memory"):
         check_memory(make_tasks(text=10), workers=1, available=GB // 100)
 
 

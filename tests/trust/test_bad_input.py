@@ -99,7 +99,7 @@ def header_of(text):
 CASES = {
     # what is done to a sound data set, and what the message must hold
     "empty file": (lambda c: setattr(c, "raw", b""), ["file is empty", "name the columns"]),
-    "header alone": (lambda c: c.rows.clear(), ["no row below it", "one row an utterance"]),
+    "header alone": (lambda c: c.rows.clear(), ["no row below it", "one row per utterance"]),
     "utf-16": (lambda c: setattr(c, "raw", "a,b".encode("utf-16")), ["UTF-16", "UTF-8"]),
     "latin-1": (
         lambda c: setattr(c, "raw", b"utterance\n\xe9\n"),

@@ -41,14 +41,14 @@ PARAMS = {
 }
 RATE = {"lightgbm": "learning_rate", "xgboost": "eta"}
 #: The slowest trial ends at the limit, the others stop before it; the second is the best. Four
-#: times the third would be above 1, and twice the last.
+#: times the third and the fourth would be above 1.
 RATES = [0.01, 0.05, 0.35, 0.7]
 #: The learning rate of a trial's fits, their rounds and their patience, rounded up.
 COARSE = {
     0.01: (0.04, 24, 3),
     0.05: (0.2, 24, 3),
-    0.35: (0.7, 47, 5),
-    0.7: (0.7, MAX_ROUNDS, PATIENCE),
+    0.35: (1.0, 33, 4),
+    0.7: (1.0, 66, 7),
 }
 
 
@@ -121,10 +121,16 @@ def test_rounds_and_score_of_a_trial_are_those_of_sums_done_by_hand(fits, split,
     assert scores == pytest.approx(np.log(2) * np.array(bits), rel=1e-6)
 
 
-@pytest.mark.parametrize(("n_more", "expected"), [(0, (0.4, 3, 1)), (1, (0.2, 5, 2))])
-def test_fits_of_a_trial_are_coarser_up_to_a_number_of_rows(
-    fits, split, monkeypatch, n_more, expected
-):
+@pytest.mark.parametrize(
+    ("n_rows", "expected"),
+    # 2,739 rows are the geometric mean of both limits, 2.83 that of both steps.
+    [(1, 4), (1_500, 4), (2_739, 2.83), (5_000, 2), (1_000_000, 2)],
+)
+def test_the_step_of_trials_lies_between_those_of_few_and_of_many_rows(n_rows, expected):
+    assert inner_fits._find_step(n_rows) == expected
+
+
+def test_the_fits_of_a_trial_have_the_step_of_their_rows(fits, split, monkeypatch):
     called = []
 
     def note(_, params, *, n_rounds, patience, validation, on_round, **__):
@@ -133,11 +139,16 @@ def test_fits_of_a_trial_are_coarser_up_to_a_number_of_rows(
         return SimpleNamespace(curve=np.array([1.0]))
 
     monkeypatch.setattr(inner_fits, "fit_booster", note)
-    monkeypatch.setattr(inner_fits, "FEW_ROWS", len(fits.outer_rows) - n_more)
+    # Half-way on logarithmic scales: 4 / sqrt(2) = 2.83.
+    n = len(fits.outer_rows)
+    monkeypatch.setattr(inner_fits, "COARSE_ROWS", (n / 2, 2 * n))
     params = RECIPE | {"learning_rate": 0.1}
-    list(fits.evaluate(params, split("search"), metric="uar", max_rounds=10, patience=3))
+    found = list(
+        fits.evaluate(params, split("search"), metric="uar", max_rounds=100, patience=16)
+    )
 
-    assert called == 3 * [expected]
+    assert called == 3 * [(pytest.approx(0.283), 36, 6)]
+    assert [n_rounds for _, n_rounds in found] == [3, 3, 3]
 
 
 def boost_lightgbm(params, data, train, n_rounds):

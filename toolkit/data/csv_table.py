@@ -197,7 +197,7 @@ class Rows:
             problems.refuse("The file is empty; its first row must name the columns.")
         if not cells and not n_broken:
             problems.refuse(
-                "There is a header but no row below it; expected one row an utterance."
+                "There is a header but no row below it; expected one row per utterance."
             )
         found = tuple(numbers), tuple(cells), tuple(blank)
         return cls(header, *found, n_broken, problems, path.parent, padded)
@@ -212,7 +212,7 @@ def _read_text(path: Path, problems: Problems) -> str:
         problems.refuse(f"{path} is a folder; name the table in it, such as dataset.csv.")
     if not path.exists():
         raise FileNotFoundError(
-            f"There is no file {path}; expected a table, one row an utterance."
+            f"There is no file {path}; expected a table, one row per utterance."
         )
     if not path.is_file():
         problems.refuse(

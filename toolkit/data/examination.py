@@ -158,7 +158,7 @@ def _explain_gaps(
     """Explain why gaps make a file unusable, if they do, and whether anything can be pooled."""
     if not finite.any():
         reason = (
-            f"{path}: all of its numbers are not finite, so that no finite frame is left. "
+            f"{path}: none of its numbers is finite, so that no frame is left. "
             "Leave its cell in the table empty, or take such files as missing with --missing "
             "allow."
         )

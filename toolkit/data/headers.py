@@ -31,7 +31,7 @@ _NUMBERS = {
 _SAVE_NUMBERS = "save numbers with np.save(path, array.astype(np.float32))"
 _REFUSED_TYPES = {
     "O": "Python objects, which only unpickling could read and that can run any code; "
-    "save a plain array, one file an utterance",
+    "save a plain array, one file per utterance",
     **dict.fromkeys("SaU", f"text; {_SAVE_NUMBERS}"),
     "c": "complex numbers; save real parts and imaginary parts, or magnitudes, as "
     "separate dimensions",

@@ -117,12 +117,14 @@ def make_classes(
     merge: Mapping[str, str],
     bins: Sequence[float] = (),
     column: str = "label",
+    learnt: bool = True,
 ) -> _Classes:
     """Map the label of every row to one of the study's classes.
 
     - names: Name of the class of each row; None where codes serve as names.
     - numbers: Row number of each row, for messages; `column` is the header.
     - bins: Edges of the classes that are made of numeric labels.
+    - learnt: Whether models learn the classes, which then need two, with several rows each.
     """
     if bins:
         labels, names = _bin_labels(labels, bins, numbers, problems)
@@ -135,7 +137,7 @@ def make_classes(
     kept = _resolve_selection(select, target_of, name_of, problems)
 
     codes = tuple(code for code in code_order if code in kept)
-    if len(codes) < 2 and code_order and len(problems) == n_problems:
+    if learnt and len(codes) < 2 and code_order and len(problems) == n_problems:
         only = f", {name_of[codes[0]]!r}" if codes else ""
         problems.add(
             f"A study needs at least two classes, but there is {len(codes)}{only}; the labels "
@@ -143,7 +145,7 @@ def make_classes(
         )
     position = {code: i for i, code in enumerate(codes)}
     used = [code for label in labels if (code := target_of.get(label, label)) in position]
-    if used and not len(problems):
+    if learnt and used and not len(problems):
         _check_scale(used, column, problems)
     excluded = Counter(
         label for label in labels if label and target_of.get(label, label) not in kept

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.corpora import GENERATED_MARKER
-from toolkit.data.csv_table import Problems, Rows
+from toolkit.data.csv_table import Rows
 from toolkit.data.feature_files import Sources, find_modalities, lists_files, locate_files
 from toolkit.data.labels import Spellings, make_classes, unify_spellings
 from toolkit.data.roles import TEXT_EXTRACTORS, Columns, find_columns
@@ -109,7 +109,7 @@ class Manifest:
                 if value.shape != (len(self.utterances),):
                     raise ValueError(
                         f"{name} has shape {value.shape}; expected ({len(self.utterances)},), "
-                        "one entry an utterance."
+                        "one entry per utterance."
                     )
             elif isinstance(value, Mapping):
                 object.__setattr__(self, name, MappingProxyType(dict(value)))
@@ -117,7 +117,7 @@ class Manifest:
             if len(files) != len(self.utterances):
                 raise ValueError(
                     f"Modality {modality!r} has {len(files)} paths; expected "
-                    f"{len(self.utterances)}, one an utterance."
+                    f"{len(self.utterances)}, one per utterance."
                 )
 
     def __reduce__(self) -> tuple[type["Manifest"], tuple[Any, ...]]:
@@ -376,7 +376,7 @@ def read_unlabelled(
 
     A row without a label has -1, and one without a speaker an empty name. Each modality must
     have a column, whose cells may be empty. Options and errors are those of
-    :func:`read_manifest`, but no label is an error. `usual` are headers of the study, like
+    :func:`read_manifest`, but any labels will do. `usual` are headers of the study, like
     `columns`, of which those count that the table has and that `columns` do not name. Without
     the study's label, another column holds labels only if `any_label` is True.
     """
@@ -395,9 +395,8 @@ def read_unlabelled(
     cells = table.cells()
     labels = cells.get("label", cells.get("label_name", [""] * len(rows.cells)))
     names = cells.get("label_name") if "label" in cells else None
-    # Labels decide nothing here, so what is wrong with them stops nothing.
-    unread = Problems(rows.problems.source)
-    grouped = make_classes(labels, names, rows.numbers, unread, select=(), merge={}, bins=bins)
+    options: Any = {"select": (), "merge": {}, "bins": bins, "learnt": False}
+    grouped = make_classes(labels, names, rows.numbers, rows.problems, **options)
     used = {role: table.roles[role] for role in table.roles if role in {"utterance", "speaker"}}
     table = replace(table, roles=used)
     kept = table.sort_rows(range(len(rows.cells)))

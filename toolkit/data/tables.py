@@ -227,11 +227,11 @@ class _Text:
             return float(cell)
         # Ids are no number in any line; a later line holds a fault of its own.
         ids = _advise_ids(self.header, position) if line == self.lines[0] else ""
+        comma = ", not a comma" * _is_number(cell.replace(",", "."))
         raise SequenceError(
             f"{self.file}, line {line:,}, column {self.header[position]!r}: {cell[:40]!r} is "
-            f"no number (with a decimal point). {ids}Leave a cell empty where a value is "
-            "missing, and columns of text out of the file or of --frames-columns. "
-            f"{_describe_header(self.header)}"
+            f"no number (with a decimal point{comma}). {ids}Leave a missing value empty, and "
+            f"text out of the file or of --frames-columns. {_describe_header(self.header)}"
         )
 
 

@@ -144,7 +144,7 @@ def _row_priors(
 ) -> NDArray[np.float64]:
     """Look up the priors of every held-out row's outer fold, shape (n, n_classes)."""
     if lacking := sorted(set(folds.tolist()) - set(priors)):
-        raise ValueError(f"Got no training shares of folds {lacking}; expected one a fold.")
+        raise ValueError(f"Got no training shares of folds {lacking}; expected one per fold.")
     numbers, codes = np.unique(folds, return_inverse=True)
     return np.stack([priors[number] for number in numbers.tolist()])[codes]
 

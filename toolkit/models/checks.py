@@ -67,7 +67,7 @@ def check_matrix(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.f
     if given.ndim != 2 or given.dtype.kind not in "fiu":
         raise ValueError(
             f"Features have shape {given.shape} and type {given.dtype}; expected a matrix of "
-            "numbers, one row an utterance."
+            "numbers, one row per utterance."
         )
     if n_features is not None and given.shape[1] != n_features:
         raise ValueError(

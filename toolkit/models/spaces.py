@@ -304,3 +304,25 @@ GRIDS: Final[Mapping[str, Grid]] = MappingProxyType(
         "xgboost": make_grid("xgboost", {"eta": [0.05, 0.1, 0.2], "max_depth": [2, 3]}),
     }
 )
+
+
+#: Candidates under ``auto``; the first trial takes the first of each.
+IMBALANCE_AUTO: Final = ("none", "weights", "smote")
+SCREENING_AUTO: Final = ("none", "ftest-2000", "ftest-500")
+#: Candidates under ``auto`` for a grid, which is crossed with them.
+_IMBALANCE_GRID: Final = ("none", "weights")
+_SCREENING_GRID: Final = ("none",)
+
+
+def list_candidates(
+    screening: str, imbalance: str, sampler: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """List the screens and balancings of these options; ``auto`` depends on the sampler."""
+    auto: tuple[tuple[str, ...], ...] = (SCREENING_AUTO, IMBALANCE_AUTO)
+    if sampler == "grid":
+        auto = (_SCREENING_GRID, _IMBALANCE_GRID)
+    screens, balancings = (
+        known if words == "auto" else tuple(dict.fromkeys(words.split(",")))
+        for words, known in zip((screening, imbalance), auto, strict=True)
+    )
+    return screens, balancings

@@ -484,7 +484,7 @@ def clean_frames(
             f"frame {frame}, dimension {dimension} is {frames[frame, dimension]} (frames that "
             f"are not finite: {n_broken} of {len(frames)}); expected finite numbers. "
             "Write the features again, or declare what becomes of such frames: --frames drop "
-            "or --frames interpolate."
+            "or interpolate (in Python frames='drop')."
         )
     if not alive.any():
         return _CleanFrames(frames[:0], n_dropped=len(frames))

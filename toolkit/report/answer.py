@@ -121,7 +121,10 @@ def _results(facts: StudyFacts) -> Iterator[str]:
         why = f"the modality with the best out-of-fold score per fold ({chosen})"
         reference = f"{BEST_SINGLE} ({score}), {why}"
         verdict = _compare(facts, fused, BEST_SINGLE, reference)
-        yield f"Best of {count_words(len(facts.fused), 'fusion')}: {fused}. {verdict}"
+        top, others = facts.score(fused).value, [each for each in facts.fused if each != fused]
+        equal = [each for each in others if facts.score(each).value == top]
+        also = f" (equal: {join_names(equal)})" if equal else ""
+        yield f"Best of {count_words(len(facts.fused), 'fusion')}: {fused}{also}. {verdict}"
     elif len(facts.modalities) > 1:
         first = _best(facts, facts.modalities)
         second = _best(facts, [name for name in facts.modalities if name != first])
@@ -250,6 +253,7 @@ def caveats_section(facts: StudyFacts) -> Section:
         n_tested=len(table),
         speaker=str(names[counts.argmax()]),
         largest=int(counts.max()),
+        n_largest=int((counts == counts.max()).sum()),
         large_share=_LARGE_SHARE,
         few_speakers=_FEW_SPEAKERS,
         alpha=ALPHA,

@@ -41,12 +41,12 @@ _GROUPS_NOTE: Final = (
     "one group. A group of one person is in no gap."
 )
 _ABSTAIN_NOTE: Final = (
-    "Answered: the confidence reaches the level down to which all other people keep to the "
-    "chosen error. The error found has no guarantee. Sets are calibrated for each person by "
-    "all others, of equal weight. If people are exchangeable, a random utterance of a random "
-    "person of the study is missed with at most the chosen probability. The mean coverage "
-    "keeps to it by arithmetic: the lowest person and the size of the sets are the result. "
-    "Nothing is claimed of the final model and new people."
+    "Answered: the confidence reaches the lowest level at which the error of all other people "
+    "is within the chosen one. The error found has no guarantee. The sets of each person use "
+    "the quantile over all other people, who weigh the same. If people are exchangeable, a "
+    "random utterance of a random person of the study is missed with at most the chosen "
+    "probability. The mean coverage has its level by construction: read the lowest coverage of "
+    "a person and the size of the sets. The final model on new people may differ."
 )
 
 
@@ -240,7 +240,7 @@ def _reliability_figure(
     for system in systems:
         error, perfect = facts.score(system, "ece"), facts.score(system, "ece_perfect")
         words.append(f"{system} {format_number(error.value)} ({format_number(perfect.value)})")
-    alt = f"Calibration error (in brackets of a calibrated system): {'; '.join(words)}."
+    alt = f"Calibration error (in brackets: that of a calibrated system): {'; '.join(words)}."
     return Figure(f"calibration{end}", caption, alt)
 
 

@@ -133,7 +133,7 @@ class Table:
             if len(row) != len(self.header):
                 raise ValueError(
                     f"Table {self.name!r} has a row of {len(row)} cells; expected "
-                    f"{len(self.header)}, one a column."
+                    f"{len(self.header)}, one per column."
                 )
 
     def is_number(self, column: int) -> bool:

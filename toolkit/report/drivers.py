@@ -84,7 +84,8 @@ def _family_lead(attribution: Attribution, families: list[ShareRecord]) -> list[
         ]
         if above:
             texts.append(
-                f"Larger than under permuted labels (in brackets): {join_names(above)}."
+                "Larger than under permuted labels (their shares in brackets): "
+                f"{join_names(above)}."
             )
         elif families[0].low is None:
             texts.append("Fewer than five speakers: not compared with permuted labels.")

@@ -282,6 +282,14 @@ class StudyFacts:
         return 0 if table.sessions is None else len(set(table.sessions.tolist()))
 
     @property
+    def separable_sessions(self) -> bool:
+        """Whether whole sessions can be held out: three or more, and no speaker in two."""
+        table = next(iter(self.predictions.values()))
+        sessions = () if table.sessions is None else table.sessions.tolist()
+        pairs = set(zip(table.speakers.tolist(), sessions, strict=False))
+        return self.n_sessions > 2 and len(pairs) == self.n_speakers
+
+    @property
     def has_intervals(self) -> bool:
         """Whether there are speakers enough for the intervals of pooled scores."""
         return self.score(self.baseline).low is not None

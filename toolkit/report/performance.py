@@ -211,12 +211,14 @@ def _spread_table(facts: StudyFacts) -> Table:
     # A single fold has no deviation.
     kinds = ["mean over folds", *["sd over folds"] * (len(facts.folds) > 1)]
     rows: list[Row] = []
+    known = False
     for system in facts.systems:
         score = facts.score(system)
         row: Row = [system, score.value, _interval_cell(score.low, score.high)]
         if facts.n_sessions:
             session = facts.score(system, kind="session jackknife t")
             row.append(_interval_cell(session.low, session.high))
+            known |= session.low is not None
         by_fold = [facts.score(system, scope="fold", kind=kind).value for kind in kinds]
         row += [*by_fold, *[None] * (2 - len(kinds))]
         row.append(facts.score(system, scope="speaker", kind="speaker mean t"))
@@ -226,7 +228,7 @@ def _spread_table(facts: StudyFacts) -> Table:
         "sessions."
     )
     caption = f"{title} of every system, and its spread over folds and speakers."
-    return Table.of("spread", caption, header, rows, note=note if facts.n_sessions else "")
+    return Table.of("spread", caption, header, rows, note=note if known else "")
 
 
 def _interval_cell(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
@@ -299,10 +301,10 @@ def _planned_parts(facts: StudyFacts) -> list[Part]:
     shown = sum(pair.shows_difference for pair in planned)
     with_best = any(BEST_SINGLE in (pair.a, pair.b) for pair in planned)
     text = (
-        f"{shown} of {count_words(len(planned), 'planned comparison')} show a difference: of "
-        "each modality and fusion from the better baseline and from its logistic regression"
-        f"{', and of each fusion from best-single' if with_best else ''}. The p values are "
-        "adjusted over these comparisons alone."
+        "Planned comparisons: each modality and fusion with the better baseline, each searched "
+        "system with its logistic regression"
+        f"{', and each fusion with best-single' if with_best else ''}. Differences shown: "
+        f"{shown} of {len(planned)}. The p values are adjusted over these comparisons alone."
     )
     chosen = {frozenset((pair.a, pair.b)) for pair in planned}
     header = ["system"]

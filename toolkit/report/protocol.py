@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from toolkit.fusion.late import FIXED_RULES
+from toolkit.models.spaces import list_candidates
 from toolkit.pooling.statistics import UNTIMED
 from toolkit.report.document import (
     Cell,
@@ -24,7 +25,7 @@ from toolkit.report.document import (
 from toolkit.report.facts import StudyFacts
 from toolkit.systems import EARLY
 from toolkit.validation import MOST_COLUMNS, ROLES, outer_grouping
-from toolkit.validation.fits import FEW_ROWS
+from toolkit.validation.fits import COARSE_ROWS
 
 #: Longer lists of notes are folded.
 _MOST_NOTES: Final = 5
@@ -147,7 +148,10 @@ def _protocol_section(facts: StudyFacts) -> Section:
         or [options["inner"]],
         firsts={s: next(iter(facts.params[s].values()))["record"] for s in facts.searches},
         most_columns=MOST_COLUMNS,
-        few_rows=FEW_ROWS,
+        coarse_rows=COARSE_ROWS,
+        candidates=list_candidates(
+            *(options[n] for n in ("screening", "imbalance", "sampler"))
+        ),
         sampled=[search for s in facts.searches.values() for search in s if search.n_sampled],
         fused=fused,
         fixed=[name for name in fused if name in FIXED_RULES],

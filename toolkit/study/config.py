@@ -146,7 +146,7 @@ class StudyConfig(BaseModel):
     )
     spellings: Literal["refuse", "join", "keep"] = _identity(
         "refuse",
-        "speakers or labels that differ in spelling alone (1 and 1.0, Ann and ann): refuse, "
+        "names that differ in spelling alone (1 and 1.0, Ann and ann): refuse, "
         "join, or keep as different",
     )
     outer: Text = _identity(

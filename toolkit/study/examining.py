@@ -84,11 +84,14 @@ def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> I
             n_seen = len(np.unique(plan.manifest.labels[train]))
             if n_seen < 2 or (stops and not len(test)):
                 del left[modality]
+                having = plan.manifest.speakers[np.flatnonzero(rows)]
+                lacking = np.setdiff1d(plan.manifest.speakers, having).tolist()
+                named = ", ".join(lacking[:5]) + ", ..." * (len(lacking) > 5)
+                who = f" Speakers without it: {named}." if lacking else ""
                 yield (
                     f"Modality {modality!r}, {place}: {len(train):,} utterances of {n_seen} "
-                    f"class(es) to learn from and {len(test):,} to predict have it. Too many "
-                    "people lack the modality or a class: leave it out with --modality, or "
-                    "change --outer or --inner."
+                    f"classes to learn from and {len(test):,} to predict have it.{who} Leave "
+                    "it out with --modality, or change --outer or --inner."
                 )
 
 

@@ -71,7 +71,7 @@ def _explain_from_study(
         for kind in (tuple(tables.values()), seen)
     )
     if not features.present[row]:
-        raise ConfigError(f"{system} had nothing to see of {utterance}: it explains nothing.")
+        raise ConfigError(f"{system} has no features of {utterance}, so nothing is explained.")
     named = {name: known.get("dimensions", []) for name, known in described.items()}
     explainer = Explainer.of(booster, named)
     columns = features.find(explainer.booster.names)
@@ -114,8 +114,8 @@ def _find_system(folder: StudyFolder, plan: Plan, system: str | None) -> str:
         system = next((name for name in order if name in finished), None)
     if system is None or system not in finished:
         raise FolderError(
-            f"No model of {system or 'any system'} is in {folder.path}; explained can be: "
-            f"{', '.join(finished) or 'none, nothing has finished'}."
+            f"No model of {system or 'any system'} is in {folder.path}. Systems with models: "
+            f"{', '.join(finished) or 'none yet'}."
         )
     return system
 

@@ -34,17 +34,17 @@ FINAL_FILE: Final = "models/final.json"
 FINAL_STEM: Final = "final"
 _CARD: Final = "MODEL_CARD.md"
 _UNSTATED: Final = (
-    "Not stated yet: who may use these models for what is for their author to say. Write it "
-    "into intended_use.md beside this file; toolkit report then puts it here."
+    "Not stated yet. Write the intended users and uses into intended_use.md beside this file; "
+    "toolkit report then copies them here."
 )
 _LIMITS: Final = (
     (
-        "The scores are those of the procedure, measured on people held out of everything; the "
-        "final models were fitted on everybody by the same procedure and were not scored."
+        "The scores are those of the procedure, on held-out people. The final models were "
+        "fitted on all people by the same procedure, and were not scored."
     ),
     (
-        "Nothing is known of other languages, cultures, recording conditions or feature "
-        "extractors than those of the data below."
+        "The performance in other languages, cultures, recording conditions or feature "
+        "extractors is unknown."
     ),
     "A label is what annotators or actors gave, not what a person feels.",
     (
@@ -52,7 +52,7 @@ _LIMITS: Final = (
         "seen; toolkit predict marks those rows."
     ),
     (
-        "Load models only from where you trust them: the boosters' own formats are read by "
+        "Load models only from sources that you trust: the boosters' own formats are read by "
         "native code. toolkit predict checks their checksums first."
     ),
 )

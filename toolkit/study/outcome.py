@@ -160,9 +160,12 @@ class StudyResult:
             )
             if any(System.parse(name).is_outside for name in self.systems):
                 print_lines("A plus in a name: brought from outside; not audited.")
+            known = any(s.low is not None for s in self.all_scores if s.metric == "f1_micro")
+            intervals = (
+                "95 %, jackknife over speakers" if known else "none (below five speakers)"
+            )
             print_lines(
-                "Intervals: 95 %, jackknife over speakers. Other decision thresholds: "
-                "scores.csv.",
+                f"Intervals: {intervals}. Other decision thresholds: scores.csv.",
                 f"Report: {self.folder / 'report.html'}",
                 f"Searches: toolkit dashboard {shlex.quote(str(self.folder))}",
             )

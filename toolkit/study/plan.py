@@ -28,7 +28,7 @@ from toolkit.files import OUTPUTS, cache_folder, format_json
 from toolkit.fusion.inputs import MAX_MODALITIES
 from toolkit.models import GRIDS
 from toolkit.models.boosters import check_device
-from toolkit.models.spaces import grid_size, make_grid, make_space
+from toolkit.models.spaces import grid_size, list_candidates, make_grid, make_space
 from toolkit.pooling import PRESETS, FeatureTable
 from toolkit.pooling.corpus import count_columns, pool_modality
 from toolkit.pooling.statistics import resolve_statistics
@@ -69,12 +69,6 @@ from toolkit.validation.folds import (
     holds_content,
     inner_folds,
     resolve_outer,
-)
-from toolkit.validation.search import (
-    IMBALANCE_AUTO,
-    IMBALANCE_GRID,
-    SCREENING_AUTO,
-    SCREENING_GRID,
 )
 
 logger = logging.getLogger(__name__)
@@ -306,13 +300,7 @@ class Plan:
 
 def _make_search_options(config: StudyConfig) -> SearchOptions:
     """Resolve what the searches of a study may choose, and how often."""
-    auto: tuple[tuple[str, ...], tuple[str, ...]] = (SCREENING_AUTO, IMBALANCE_AUTO)
-    if config.sampler == "grid":
-        auto = (SCREENING_GRID, IMBALANCE_GRID)
-    screening, imbalance = (
-        known if words == "auto" else tuple(dict.fromkeys(words.split(",")))
-        for words, known in zip((config.screening, config.imbalance), auto, strict=True)
-    )
+    screening, imbalance = list_candidates(config.screening, config.imbalance, config.sampler)
     try:
         spaces = dict(SearchOptions().spaces)
         spaces |= {kind: make_space(kind, table) for kind, table in config.space.items()}

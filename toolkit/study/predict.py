@@ -323,23 +323,39 @@ def _apply(
 
 
 def _find_labels(manifest: Manifest, trained: Manifest) -> NDArray[np.int64]:
-    """Find the study's class of each label; -1 for others.
+    """Find the study's class of each label, as it is or in another case; -1 for others.
 
     Another table may give a code another meaning, so codes count where one side has no names.
     """
     by_name = {name: k for k, name in enumerate(trained.classes)}
+    merged = {old: by_name[new] for old, new in trained.merged.items() if new in by_name}
+    by_name |= {name: k for name, k in merged.items() if name not in by_name}
     by_any = {name: k for k, name in enumerate(trained.codes)} | by_name
     found = []
     for name, code in zip(manifest.classes, manifest.codes, strict=True):
         known = by_any if name == code else by_name
-        pair = [trained.merged.get(word, word) for word in (name, code)]
-        found.append(next((known[word] for word in pair if word in known), -1))
+        classes = [known[word] for word in (name, code) if word in known]
+        alike = {known[word] for word in known if canonical_name(word) == canonical_name(name)}
+        # Two classes of the study may differ in case alone.
+        classes += alike if len(alike) == 1 else ()
+        found.append(next(iter(classes), -1))
     return np.array([*found, -1], dtype=np.int64)[manifest.labels]  # the last of no label
 
 
 def _warn_of_labels(result: NewResult) -> None:
-    manifest = result.manifest
-    left = manifest.labels[(result.labels < 0) & (manifest.labels >= 0)]
+    manifest, labelled = result.manifest, result.manifest.labels >= 0
+    if labelled.any() and not labelled.all():
+        n_empty = int((~labelled).sum())
+        logger.warning("%d of %d utterances have no label: not scored.", n_empty, len(manifest))
+    present = result.labels[(result.labels >= 0) & ~result.known]
+    if len(absent := np.setdiff1d(np.arange(len(result.classes)), present)) and len(present):
+        logger.warning(
+            "No scored utterance is labelled %s: UAR and F1-macro are means over all %d "
+            "classes of the study, and count 0 there.",
+            _name_some([result.classes[k] for k in absent]),
+            len(result.classes),
+        )
+    left = manifest.labels[(result.labels < 0) & labelled]
     if len(left):
         others = [manifest.classes[k] for k in np.unique(left)]
         logger.warning(
@@ -421,14 +437,14 @@ def _write_scores(scores: Sequence[Score], out: Path) -> None:
 
 def _show_scores(scores: Sequence[Score]) -> None:
     """Log the main scores: standard output may hold the predictions."""
-    for score in scores:
-        if score.scope == "all" and score.metric in _SHOWN:
-            title = METRICS[score.metric].title
-            logger.info("%s, %s: %s", score.system, title, format_score(score))
+    shown = [score for score in scores if score.scope == "all" and score.metric in _SHOWN]
+    for score in shown:
+        title = METRICS[score.metric].title
+        logger.info("%s, %s: %s", score.system, title, format_score(score))
     if scores:
-        logger.info(
-            "Of %d labelled utterances by unseen speakers, 95 %% intervals.", scores[0].n
-        )
+        known = any(score.low is not None for score in shown)
+        intervals = "95 % intervals" if known else "no intervals (below five speakers)"
+        logger.info("Of %d labelled utterances by unseen speakers, %s.", scores[0].n, intervals)
 
 
 def predict_command(request: Request) -> int:

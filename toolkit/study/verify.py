@@ -204,7 +204,7 @@ def _check_origins(study: Study) -> _Check:
         if code != known.get("code", code):
             differences.append(
                 f"{unit} was made by other code of modality-toolkit than "
-                "provenance.json names; toolkit study --fresh makes all units by one."
+                "provenance.json names; toolkit study --fresh makes all units by the same code."
             )
     return _Check("origin of finished units", n, tuple(differences))
 

@@ -360,7 +360,7 @@ def check_memory(tasks: Sequence[UnitTask], *, workers: int) -> None:
         f"memory, and {_gigabytes(available)} are free. The largest is {system}: "
         f"{len(task.manifest)} utterances, {widest:,} columns, "
         f"{_gigabytes(needs[system])}. What would fit: "
-        f"{', or '.join(hints) if hints else 'fewer dimensions a modality, or more memory'}."
+        f"{', or '.join(hints) if hints else 'fewer dimensions per modality, or more memory'}."
     )
 
 

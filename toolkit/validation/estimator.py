@@ -17,10 +17,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from toolkit.data import Manifest
 from toolkit.models import Features, class_priors
+from toolkit.models.spaces import IMBALANCE_AUTO, SCREENING_AUTO
 from toolkit.validation.folds import final_fold
 from toolkit.validation.metrics import METRICS
 from toolkit.validation.nested import Protocol, run_unit
-from toolkit.validation.search import IMBALANCE_AUTO, SCREENING_AUTO, SearchOptions
+from toolkit.validation.search import SearchOptions
 
 _BOOSTERS: Final = ("lightgbm", "xgboost", "both")
 

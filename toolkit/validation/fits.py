@@ -46,17 +46,23 @@ def _best_rounds(curves: Sequence[NDArray[np.float64]]) -> int:
     return int(np.argmin(np.mean(padded, axis=0))) + 1
 
 
-#: Training rows up to which trials have four times the learning rate (studies/benchmarks).
-FEW_ROWS: Final = 4_000
+#: Training rows up to which trials have four times the learning rate, and from which they have
+#: twice as much (studies/benchmarks). The factors between are interpolated, so that twice the
+#: rows take little more than twice the time.
+COARSE_ROWS: Final = (1_500, 5_000)
 _RATES: Final = {"lightgbm": "learning_rate", "xgboost": "eta"}
 
 
-def _coarsen(params: Mapping[str, Any], step: int) -> tuple[Mapping[str, Any], int]:
+def _find_step(n_rows: int) -> float:
+    """Find the factor between the learning rates of a trial and of its model."""
+    return round(float(2 ** np.interp(np.log(n_rows), np.log(COARSE_ROWS), [2, 1])), 2)
+
+
+def _coarsen(params: Mapping[str, Any], step: float) -> tuple[Mapping[str, Any], float]:
     """Multiply the learning rate by a step; count the rounds that one round then replaces."""
     name = _RATES[params["booster"]]
     # A rate above 1 would step beyond the optimum of a leaf.
-    while step > 1 and step * params.get(name, 1) > 1:
-        step //= 2
+    step = min(step, max(1, 1 / params.get(name, 1)))
     return (params if step == 1 else {**params, name: step * params[name]}), step
 
 
@@ -397,12 +403,11 @@ class InnerFits:
     ) -> Iterator[tuple[IntermediateValue, int]]:
         """Score parameters on the inner folds, one after the other.
 
-        The fits are coarse: they have twice the learning rate, half of the rounds and half of
-        the patience; with few training rows four times and a quarter. Each fold yields the
-        score of all validation rows so far, and the rounds of lowest mean validation loss at
-        the given learning rate.
+        The fits are coarse: a step multiplies their learning rate and divides their rounds and
+        their patience. Each fold yields the score of all validation rows so far, and the
+        rounds of lowest mean validation loss at the given learning rate.
         """
-        coarse, step = _coarsen(params, 4 if len(self.outer_rows) <= FEW_ROWS else 2)
+        coarse, step = _coarsen(params, _find_step(len(self.outer_rows)))
         curves, paths, truths = [], [], []
         for inner in folds:
             fit = f"{self.prefix}inner {inner.number}"
@@ -429,7 +434,7 @@ class InnerFits:
             # A shorter path stays at its end.
             proba = np.concatenate([path[:n_rounds][-1] for path in paths]).astype(np.float64)
             value = IntermediateValue.compute(metric, np.concatenate(truths), proba)
-            yield value, min(step * n_rounds, max_rounds)
+            yield value, min(round(step * n_rounds), max_rounds)
 
     def _record(
         self,

@@ -263,7 +263,7 @@ def _checked_proba(
     if proba.shape != (len(utterances), len(classes)):
         raise ValueError(
             f"The probabilities have shape {proba.shape}; expected "
-            f"{(len(utterances), len(classes))}: a row an utterance, a column a class."
+            f"{(len(utterances), len(classes))}: a row per utterance, a column per class."
         )
     if hard and np.isnan(proba).all():
         return proba

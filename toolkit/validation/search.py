@@ -29,6 +29,8 @@ from optuna.trial import TrialState
 
 from toolkit.models import GRIDS, SPACES, BoosterError, parse_screening
 from toolkit.models.spaces import (
+    IMBALANCE_AUTO,
+    SCREENING_AUTO,
     Grid,
     Space,
     first_params,
@@ -42,18 +44,12 @@ from toolkit.validation.metrics import METRICS
 from toolkit.validation.racing import IntermediateValue, should_prune
 from toolkit.validation.trials import finished_trials, open_storage
 
-#: Candidates under `auto`; the first trial takes the first of each.
-IMBALANCE_AUTO: Final = ("none", "weights", "smote")
-SCREENING_AUTO: Final = ("none", "ftest-2000", "ftest-500")
-
-#: Candidates under `auto` for a grid, which is crossed with them.
-IMBALANCE_GRID: Final = ("none", "weights")
-SCREENING_GRID: Final = ("none",)
-
 #: Training rows above which a sample of them compares the trials.
 _MANY_ROWS: Final = 20_000
 #: Trials that all rows compare after the sample.
 _N_FINALISTS: Final = 3
+
+
 #: Groups of the sample at least, where there are so many.
 _FEWEST_GROUPS: Final = 30
 #: Ends the name of the Optuna study of the finalists.
