@@ -174,6 +174,7 @@ def test_a_parquet_file_with_a_column_per_dimension_is_a_sequence(tmp_path, fram
         ("f0,hnr\n1,2\n3,4,5\n", "line 3 has 3 cells and the header 2"),
         ("f0,hnr\n1,2,3\n3,4,5\n", "line 2 has 3 cells and the header 2"),
         ("f0,hnr\n1,2\n3,n/a\n", "line 3, column 'hnr': 'n/a' is no number"),
+        ("f0;hnr\n1;2\n3;4,5\n", "'4,5' is no number (with a decimal point, not a comma)"),
         ("f0;hnr\n1,5;2\n", "line 2, column 'f0': '1,5' is no number"),
         ("f0,hnr\n1_000,2\n", "line 2, column 'f0': '1_000' is no number"),
         ('f0,hnr\n1,"2\n', "unexpected end of data"),

@@ -191,6 +191,7 @@ def test_faults_together_have_one_verdict(tmp_path, judge, seed):
         ("sessions", ["--outer=session"], "speaker(s) in several sessions"),
         ("no cells", [], "Modality 'words', fold 04: 0 utterances of 0 classes to learn"),
         ("words of two", ["--inner=2"], "of 0 classes to learn from and 4 to predict have"),
+        ("no cells", [], "have it. Speakers without it: "),
         ("one without words", [], "of 2 classes to learn from and 0 to predict have it."),
         ("no people", ["--normalise=speaker"], "every speaker has a single utterance"),
         ("far too large", [], "-1e+300 is too large"),
