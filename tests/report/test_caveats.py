@@ -390,6 +390,23 @@ def test_a_speaker_with_much_of_the_data_is_named(facts, share, named):
     assert (f"S00 has {large} ({100 * share:.0f} %) of the tested utterances" in found) == named
 
 
+def test_one_of_two_speakers_with_most_of_the_utterances_is_named(make_facts):
+    facts = make_facts()
+    table = facts.predictions["majority"]
+    n_large = 2 * len(table) // 5
+    speakers = np.array(["S00"] * n_large + ["S01"] * n_large)
+    speakers = np.append(
+        speakers, [f"S{i % 8 + 2:02d}" for i in range(len(table) - 2 * n_large)]
+    )
+    majority = dataclasses.replace(table, speakers=speakers)
+
+    found = caveats(
+        dataclasses.replace(facts, predictions={**facts.predictions, "majority": majority})
+    )
+
+    assert f"S00 has {n_large} (40 %) of the tested utterances" in found
+
+
 def test_the_share_of_tested_utterances_with_known_content_is_given(facts):
     n = len(facts.predictions["majority"])
     known = dataclasses.replace(facts, n_contents=11, n_known_content=n // 2)

@@ -376,7 +376,7 @@ def read_unlabelled(
 
     A row without a label has -1, and one without a speaker an empty name. Each modality must
     have a column, whose cells may be empty. Options and errors are those of
-    :func:`read_manifest`, but any labels will do. `usual` are headers of the study, like
+    :func:`read_manifest`, but labels may be missing. `usual` are headers of the study, like
     `columns`, of which those count that the table has and that `columns` do not name. Without
     the study's label, another column holds labels only if `any_label` is True.
     """

@@ -253,7 +253,6 @@ def caveats_section(facts: StudyFacts) -> Section:
         n_tested=len(table),
         speaker=str(names[counts.argmax()]),
         largest=int(counts.max()),
-        n_largest=int((counts == counts.max()).sum()),
         large_share=_LARGE_SHARE,
         few_speakers=_FEW_SPEAKERS,
         alpha=ALPHA,
