@@ -400,7 +400,7 @@ def test_an_unknown_utterance_is_refused_with_the_nearest(study, capsys):
 def test_a_system_that_has_no_model_is_refused(study):
     utterance = str(study.systems["early"].utterances[0])
 
-    with pytest.raises(ValueError, match=r"No model of smell .* can be: audio, early"):
+    with pytest.raises(ValueError, match=r"No model of smell .* with models: audio, early"):
         _explain_from_study(study.folder, utterance, system="smell")
 
 
