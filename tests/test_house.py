@@ -23,7 +23,7 @@ MOST_FILE_LINES, MOST_FILE_CODE_LINES = 600, 400
 #: the checks of data, those of folders and saved models, what users see: report, Python;
 #: recordings, transcripts and tables; content, seeds, groups, outside systems and transfer;
 #: large corpora, beside rooms made smaller again; forty faults that three reviews found.
-MOST_MODULES, MOST_LINES = 114, 36_021
+MOST_MODULES, MOST_LINES = 114, 36_017
 #: Functions and classes without an underscore: what another module or a user takes.
 MOST_PUBLIC_NAMES = 441
 MOST_STUDY_FLOORS, MOST_LOOSE_FUNCTIONS = 7, 10

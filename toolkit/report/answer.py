@@ -113,7 +113,7 @@ def _results(facts: StudyFacts) -> Iterator[str]:
             reference = f"{logistic} ({score}), a logistic regression on the same features"
             yield _compare(facts, primary, logistic, reference)
     if facts.fused and BEST_SINGLE in facts.predictions:
-        fused = _best(facts, facts.fused)
+        fused, *others = _find_best(facts, facts.fused)
         choices = facts.params.get(BEST_SINGLE, {}).values()
         taken = Counter(choice["modality"] for choice in choices)
         chosen = join_names([name for name, _ in taken.most_common()])
@@ -121,13 +121,11 @@ def _results(facts: StudyFacts) -> Iterator[str]:
         why = f"the modality with the best out-of-fold score per fold ({chosen})"
         reference = f"{BEST_SINGLE} ({score}), {why}"
         verdict = _compare(facts, fused, BEST_SINGLE, reference)
-        top, others = facts.score(fused).value, [each for each in facts.fused if each != fused]
-        equal = [each for each in others if facts.score(each).value == top]
-        also = f" (equal: {join_names(equal)})" if equal else ""
+        also = f" (equal: {join_names(others)})" if others else ""
         yield f"Best of {count_words(len(facts.fused), 'fusion')}: {fused}{also}. {verdict}"
     elif len(facts.modalities) > 1:
-        first = _best(facts, facts.modalities)
-        second = _best(facts, [name for name in facts.modalities if name != first])
+        first = _find_best(facts, facts.modalities)[0]
+        second = _find_best(facts, [name for name in facts.modalities if name != first])[0]
         verdict = _compare(facts, first, second, f"the next modality, {second}")
         yield f"Best modality: {first}. {verdict}"
     if primary in facts.systems:
@@ -139,25 +137,25 @@ def _results(facts: StudyFacts) -> Iterator[str]:
 def _highest(facts: StudyFacts) -> str:
     """Name the systems with the best score of the table, boosted or not."""
     table = [*facts.systems, *facts.baselines]
-    best = facts.score(_best(facts, table))
+    equal = _find_best(facts, table)
     highest = "Highest score" if facts.metric.direction == "maximize" else "Lowest loss"
-    equal = [name for name in table if facts.score(name).value == best.value]
     names = [f"{n} (from outside)" if n in facts.outside else n for n in equal]
     named = f"{highest} of {count_words(len(table), 'system')}: {join_names(names)}"
     if facts.primary in equal:
         return f"{named}."
-    boosted = _best(facts, facts.own)
+    boosted = _find_best(facts, facts.own)[0]
     others = "" if boosted in equal else f" Best boosted system: {_name_score(facts, boosted)}."
-    text = Cell.of(best).text
+    text = Cell.of(facts.score(equal[0])).text
     return (
         f"{named}, {text}. It was selected on these data, so its score is optimistic on "
         f"average.{others}"
     )
 
 
-def _best(facts: StudyFacts, systems: Sequence[str]) -> str:
-    """Name the system with the best pooled score, the first of equals."""
-    return max(systems, key=lambda name: facts.sign * facts.score(name).value)
+def _find_best(facts: StudyFacts, systems: Sequence[str]) -> list[str]:
+    """Find the systems with the best pooled score."""
+    best = max(facts.sign * facts.score(name).value for name in systems)
+    return [name for name in systems if facts.sign * facts.score(name).value == best]
 
 
 def _name_score(facts: StudyFacts, system: str) -> str:

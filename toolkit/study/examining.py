@@ -84,8 +84,8 @@ def _find_unlearnable(plan: Plan, present: Mapping[str, NDArray[np.bool_]]) -> I
             n_seen = len(np.unique(plan.manifest.labels[train]))
             if n_seen < 2 or (stops and not len(test)):
                 del left[modality]
-                having = plan.manifest.speakers[np.flatnonzero(rows)]
-                lacking = np.setdiff1d(plan.manifest.speakers, having).tolist()
+                speakers = plan.manifest.speakers
+                lacking = np.setdiff1d(speakers, speakers[rows]).tolist()
                 named = ", ".join(lacking[:5]) + ", ..." * (len(lacking) > 5)
                 who = f" Speakers without it: {named}." if lacking else ""
                 yield (

@@ -327,18 +327,17 @@ def _find_labels(manifest: Manifest, trained: Manifest) -> NDArray[np.int64]:
 
     Another table may give a code another meaning, so codes count where one side has no names.
     """
-    by_name = {name: k for k, name in enumerate(trained.classes)}
-    merged = {old: by_name[new] for old, new in trained.merged.items() if new in by_name}
-    by_name |= {name: k for name, k in merged.items() if name not in by_name}
+    own = {name: k for k, name in enumerate(trained.classes)}
+    by_name = {old: own[new] for old, new in trained.merged.items() if new in own} | own
     by_any = {name: k for k, name in enumerate(trained.codes)} | by_name
     found = []
     for name, code in zip(manifest.classes, manifest.codes, strict=True):
         known = by_any if name == code else by_name
-        classes = [known[word] for word in (name, code) if word in known]
+        same = [known[word] for word in (name, code) if word in known]
         alike = {known[word] for word in known if canonical_name(word) == canonical_name(name)}
         # Two classes of the study may differ in case alone.
-        classes += alike if len(alike) == 1 else ()
-        found.append(next(iter(classes), -1))
+        classes = same or (list(alike) if len(alike) == 1 else [-1])
+        found.append(classes[0])
     return np.array([*found, -1], dtype=np.int64)[manifest.labels]  # the last of no label
 
 
@@ -347,12 +346,13 @@ def _warn_of_labels(result: NewResult) -> None:
     if labelled.any() and not labelled.all():
         n_empty = int((~labelled).sum())
         logger.warning("%d of %d utterances have no label: not scored.", n_empty, len(manifest))
-    present = result.labels[(result.labels >= 0) & ~result.known]
-    if len(absent := np.setdiff1d(np.arange(len(result.classes)), present)) and len(present):
+    scored = set(result.labels[(result.labels >= 0) & ~result.known].tolist())
+    absent = [name for k, name in enumerate(result.classes) if k not in scored]
+    if scored and absent:
         logger.warning(
             "No scored utterance is labelled %s: UAR and F1-macro are means over all %d "
             "classes of the study, and count 0 there.",
-            _name_some([result.classes[k] for k in absent]),
+            _name_some(absent),
             len(result.classes),
         )
     left = manifest.labels[(result.labels < 0) & labelled]

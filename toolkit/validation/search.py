@@ -48,8 +48,6 @@ from toolkit.validation.trials import finished_trials, open_storage
 _MANY_ROWS: Final = 20_000
 #: Trials that all rows compare after the sample.
 _N_FINALISTS: Final = 3
-
-
 #: Groups of the sample at least, where there are so many.
 _FEWEST_GROUPS: Final = 30
 #: Ends the name of the Optuna study of the finalists.
